@@ -1,0 +1,3 @@
+"""finn: fault-tolerant network services in Python, replicated with Raft, served over RESP."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,128 @@
+"""Options of a node, their allowed words, and the parsing of addresses."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Consistency(enum.IntEnum):
+    """How fresh a read is (DESIGN section 7)."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+
+
+class Durability(enum.IntEnum):
+    """What a write survives once it is acknowledged."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+
+
+class Backend(enum.Enum):
+    """Where the log is kept."""
+
+    FASTLOG = "fastlog"
+    BOLT = "bolt"
+    LEVELDB = "leveldb"
+    INMEM = "inmem"
+
+
+class LogLevel(enum.IntEnum):
+    """How much is logged; each level includes those above it."""
+
+    QUIET = 0
+    WARNING = 1
+    NOTICE = 2
+    VERBOSE = 3
+    DEBUG = 4
+
+
+LOOPBACK = "127.0.0.1"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``:port`` (loopback) or ``[v6]:port``.
+
+    Returns:
+        Host and port, fit to be dialled.
+
+    Raises:
+        ValueError: with a text for the user, when it is not an address.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        raise ValueError(f"address {address!r} has no port, write host:port or :port")
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ValueError(f"address {address!r} has a bad port, 1 to 65535 is allowed")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"address {address!r}: write an IPv6 host in brackets")
+    if any(c.isspace() or not c.isprintable() for c in host):
+        raise ValueError(f"address {address!r} has a bad host name")
+    return host or LOOPBACK, int(port)
+
+
+@dataclass
+class NodeOptions:
+    """All settings of a node; times in seconds, sizes in bytes.
+
+    Attributes:
+        address: how this node is called in the cluster and reached by others (``--advertise``).
+        listen: a Twisted server endpoint description, for instance
+            ``tcp:7481:interface=127.0.0.1``.
+        directory: data directory; unused by ``inmem`` but for the lock and the identity.
+        join: addresses to ask for membership, in order.
+        wait: a fresh node waits to be added instead of bootstrapping or joining.
+        secret: shared secret of members and full clients (``--auth-file``).
+        client_secret: second secret, whose holders cannot change the cluster.
+        max_clients: connections beyond this are refused politely.
+        idle_timeout: a client silent for longer is dropped; 0 means never.
+        request_timeout: deadline of a request.
+        snapshot_bytes: a snapshot is taken when the log since the last one exceeds
+            max(this, size of that snapshot).
+        trailing_bytes: log kept behind a snapshot for slow followers.
+    """
+
+    address: str = ":7481"
+    listen: str = "tcp:7481:interface=127.0.0.1"
+    directory: str = "data/7481"
+    join: list[str] = field(default_factory=list)
+    wait: bool = False
+    backend: Backend = Backend.FASTLOG
+    durability: Durability = Durability.MEDIUM
+    consistency: Consistency = Consistency.MEDIUM
+    heartbeat: float = 0.1
+    election_timeout: float = 1.0
+    request_timeout: float = 10.0
+    snapshot_bytes: int = 64 * 1024 * 1024
+    trailing_bytes: int = 16 * 1024 * 1024
+    max_clients: int = 10_000
+    idle_timeout: float = 0.0
+    secret: str | None = None
+    client_secret: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+
+    def check(self) -> None:
+        """Refuse values that cannot work together.
+
+        Raises:
+            ValueError: with one line for the user.
+        """
+        split_address(self.address)
+        for address in self.join:
+            split_address(address)
+        if not 0 < self.heartbeat <= self.election_timeout / 3:
+            raise ValueError("the election timeout must be at least three heartbeats")
+        if self.wait and self.join:
+            raise ValueError("--wait and --join exclude each other")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_ca and not self.tls_cert:
+            raise ValueError("--tls-ca needs --tls-cert and --tls-key")
