@@ -1,0 +1,242 @@
+"""Makes the service that twistd runs, and turns its end into an exit code.
+
+``Node`` never stops a reactor. Here a fatal error becomes one log line and exit code 1, and SIGTERM
+and SIGINT become an orderly stop with exit code 0, where Twisted would end by the signal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from finn.errors import FinnError
+from finn.flags import refuse, tcp_description
+
+if TYPE_CHECKING:
+    from finn.tap import Options
+
+EXIT_FAILED = 1
+
+#: twistd reads up to 100 bytes from its child, the first two are a code.
+MAX_STATUS_BYTES = 98
+
+
+def make_service(
+    options: Options, reactor: Any = None, make_node: Callable[..., IService] | None = None
+) -> IService:
+    """Make the service of a node, with its status page if there is to be one.
+
+    Args:
+        options: parsed.
+        reactor: the reactor; Twisted's if None.
+        make_node: called with reactor, machine and node options; ``Node`` if None.
+
+    Raises:
+        SystemExit: with one line, when the machine cannot be made or a package is missing.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    if make_node is None:
+        from finn.node.service import Node
+
+        make_node = Node
+    try:
+        check_endpoint(reactor, options["listen"])
+        machine = load_machine(options["machine"])
+        node = make_node(reactor, machine, options.node_options)
+        service = FinnService(node, reactor, options)
+        if options["http"] is not None:
+            service.add_site(*options["http"])
+        if options.daemon:  # the log and the pid file of twistd are there, by default
+            os.makedirs(options["dir"], exist_ok=True)
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}")
+    except (FinnError, ValueError) as error:
+        refuse(str(error))
+    return service
+
+
+def check_endpoint(reactor: Any, description: str) -> None:
+    """Raise ValueError when a description is no server endpoint."""
+    from twisted.internet.endpoints import serverFromString
+
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:  # each parser raises what it likes
+        raise ValueError(f"--listen {description}: {error}") from None
+
+
+def load_machine(name: str) -> Any:
+    """Import ``package.module:Factory``, from the current folder too, and call the factory.
+
+    Raises:
+        ValueError: with one line that says which step failed, and where.
+    """
+    module_name, colon, path = name.partition(":")
+    if not (module_name and colon and path):
+        raise ValueError(f"--machine must be package.module:Factory, not {name!r}")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise ValueError(f"cannot import machine {module_name}: {told(error)}") from None
+    for attribute in path.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise ValueError(f"machine module {module_name} has no {path}") from None
+    if not callable(found):
+        raise ValueError(f"machine {name} is not a class or function that makes a machine")
+    try:
+        return found()
+    except Exception as error:
+        raise ValueError(f"machine {name} cannot be made: {told(error)}") from None
+
+
+def told(error: Exception) -> str:
+    """Tell an exception of the user's code on one line, with the place it came from."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ImportError) or (isinstance(error, FinnError) and text):
+        return text
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    own = [frame for frame in own if not frame.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) or not own:
+        return text
+    return f"{text} ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})"
+
+
+class FinnService(MultiService):
+    """A node and its status page, run by twistd or twist.
+
+    Args:
+        node: the node.
+        reactor: stopped when the node fails.
+        options: of the command line.
+        at_exit: registers what to do when the process ends.
+    """
+
+    log = Logger(namespace="finn.launch")
+
+    def __init__(
+        self,
+        node: Any,
+        reactor: Any,
+        options: Options,
+        at_exit: Callable[..., Any] = atexit.register,
+    ) -> None:
+        super().__init__()
+        self.setName("finn")
+        self.node = node
+        self.reactor = reactor
+        self.options = options
+        self._at_exit = at_exit
+        self._stopping = False
+        node.setServiceParent(self)
+
+    def add_site(self, host: str, port: int) -> None:
+        """Serve the status page. Raises MissingExtra."""
+        from twisted.application import strports
+
+        from finn.web import make_site
+
+        site = make_site(self.node)
+        web = strports.service(tcp_description(host, port), site, reactor=self.reactor)
+        # Before the node: a busy port is found while no thread runs and nothing is open.
+        self.services.insert(0, web)
+        web.parent = self
+
+    def privilegedStartService(self) -> None:
+        with self._starts():
+            super().privilegedStartService()
+
+    def startService(self) -> None:
+        for text in self.options.warnings:
+            self.log.warn("{text}", text=text)
+        with self._starts():
+            super().startService()
+            self.node.when_failed().addBoth(self._failed)
+        self.reactor.callWhenRunning(self._take_signals)
+
+    @contextmanager
+    def _starts(self) -> Iterator[None]:
+        """End the process with one line when what runs inside fails in a way that has a cause."""
+        try:
+            yield
+        except CannotListenError as error:
+            where = f"{error.interface}:{error.port}"
+            self._refuse_start(f"cannot listen on {where}: {error.socketError}")
+        except FinnError as error:
+            self._refuse_start(str(error))
+
+    def _refuse_start(self, text: str) -> NoReturn:
+        """End the process before its reactor runs; what twistd would leave behind is removed."""
+        self.log.critical("{text}", text=text)
+        runner = self.options.parent or {}
+        if runner.get("pidfile"):
+            with suppress(OSError):
+                os.unlink(runner["pidfile"])
+        if runner.get("statusPipe") is not None:
+            # The process that waits in the terminal shows this, and exits with 1.
+            os.write(runner["statusPipe"], b"1 " + text.encode()[:MAX_STATUS_BYTES])
+        raise SystemExit(EXIT_FAILED)
+
+    def _failed(self, result: Any) -> None:
+        """The node cannot go on: end the process, with exit code 1."""
+        if not self.reactor.running:
+            self.reactor.callWhenRunning(self._failed, result)
+            return
+        error = result.value if isinstance(result, Failure) else result
+        if isinstance(result, Failure) and not isinstance(error, (FinnError, OSError)):
+            self.log.critical("{text}", text=str(error), log_failure=result)  # a bug
+        else:
+            self.log.critical("{text}", text=str(error))
+        self._at_exit(leave, EXIT_FAILED)
+        self._stop()
+
+    def _take_signals(self) -> None:
+        """Take the reactor's signals: it would end the process by them, not with exit code 0.
+
+        Signals that somebody else handles, or that are ignored, stay as they are.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if getattr(signal.getsignal(number), "__self__", None) is self.reactor:
+                signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        self.reactor.callFromThread(self._stop, signal.Signals(number).name)
+
+    def _stop(self, cause: str | None = None) -> None:
+        if self._stopping or not self.reactor.running:
+            return
+        self._stopping = True
+        if cause is not None:
+            self.log.info("Received {cause}, stopping", cause=cause)
+        self.reactor.stop()
+
+    def stopService(self) -> Any:
+        self._stopping = True
+        return super().stopService()
+
+
+def leave(code: int) -> None:
+    """End the process with a code: twistd ends with 0 whatever made the reactor stop."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
