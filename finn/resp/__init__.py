@@ -1,1 +1,1 @@
-"""."""
+"""The Redis protocol, without I/O: commands from bytes, replies to bytes."""

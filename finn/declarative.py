@@ -1,0 +1,215 @@
+"""Machines as classes: a method per command, found by its decorator.
+
+    class Counters(finn.Machine):
+        def __init__(self):
+            self.counts = {}
+
+        @finn.write("COUNT", keys=(1, 1, 1))
+        def count(self, call, name: bytes, by: int = 1):
+            \"\"\"Add to a counter.\"\"\"
+            self.counts[name] = self.counts.get(name, 0) + by
+            return self.counts[name]
+
+A ``write`` method runs on every node, at its place in the log, so it must do the same everywhere:
+it may look at its arguments, its state, ``call.now`` and ``call.random``, and at nothing else (not
+the clock, not ``random``, not the order of a set).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+from finn import plain
+from finn.signatures import Declaration, build_specs, declare
+from finn.table import CommandSpec, Kind
+
+if TYPE_CHECKING:
+    from twisted.logger import Logger
+
+    from finn.interfaces import IReader, IWriter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_POSITION_BITS = 32
+
+
+def command_random(seed: int, position: int) -> random.Random:
+    """Return the replicated random source of one command.
+
+    Args:
+        seed: of the entry.
+        position: of the command within the entry.
+    """
+    return random.Random(seed << _POSITION_BITS | position)
+
+
+class Call:
+    """What a command's method is given beside its arguments; one serves all commands of an entry.
+
+    Attributes:
+        now: replicated time in ms since 1970: in writes the same on every node; never goes back.
+        log: the machine's logger.
+        name: name of the command that is running, upper case.
+        conn: the client's connection in a ``local`` command, None in all others.
+        position: of the command within its entry; whoever runs the commands counts it up.
+    """
+
+    __slots__ = ("_random", "_random_position", "_seed", "conn", "log", "name", "now", "position")
+
+    def __init__(self, now: int, seed: int, log: Logger) -> None:
+        self.now = now
+        self.log = log
+        self.name = ""
+        self.conn: Any = None
+        self.position = 0
+        self._seed = seed
+        self._random: random.Random | None = None
+        self._random_position = -1
+
+    @property
+    def random(self) -> random.Random:
+        """Replicated random source: in writes the same on every node. Do not keep it."""
+        if self._random is None or self._random_position != self.position:
+            self._random = command_random(self._seed, self.position)
+            self._random_position = self.position
+        return self._random
+
+
+class Machine:
+    """Base of declarative machines.
+
+    State is what ``vars(self)`` holds. The snapshot that comes with this class copies all of it
+    when it is taken and needs it to be plain data (``finn.plain``); a machine with much state, or
+    with other types, overrides both ``snapshot`` and ``restore``.
+
+    Attributes:
+        machine_name: kept with every snapshot; the name of the class unless it says otherwise.
+        snapshot_version: of the format of the snapshot; count it up when ``restore`` changes.
+    """
+
+    __finn_commands__: ClassVar[dict[bytes, tuple[str, CommandSpec]]] = {}
+    machine_name: ClassVar[str] = "Machine"
+    snapshot_version: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "machine_name" not in vars(cls):
+            cls.machine_name = cls.__name__
+        cls.__finn_commands__ = build_specs(cls)
+
+    def snapshot(self, file: IWriter) -> Generator[None, None, None] | None:
+        """Write the state; see ``IMachine.snapshot``."""
+        return plain.dump(plain.freeze(vars(self)), file)
+
+    def restore(self, file: IReader) -> Generator[None, None, None] | None:
+        """Replace the state by what ``snapshot`` wrote; see ``IMachine.restore``."""
+        return self._restore(file)
+
+    def _restore(self, file: IReader) -> Generator[None, None, None]:
+        state = yield from plain.load(file)
+        vars(self).clear()
+        vars(self).update(state)
+
+
+def machine_commands(machine: Machine) -> dict[bytes, CommandSpec]:
+    """Return the commands of a machine by name, upper case; ``run`` is the bound method."""
+    return {
+        name: dataclasses.replace(spec, run=getattr(machine, attribute))
+        for name, (attribute, spec) in type(machine).__finn_commands__.items()
+    }
+
+
+def check_state(machine: Machine) -> None:
+    """Find out at start whether the default snapshot can hold a machine's state.
+
+    Raises:
+        TypeError: it cannot; the text names the attribute.
+    """
+    if type(machine).snapshot is Machine.snapshot:
+        plain.freeze(vars(machine))
+
+
+@overload
+def write(name: F, /) -> F: ...
+@overload
+def write(
+    name: str | None = None,
+    /,
+    *,
+    keys: tuple[int, int, int] | None = None,
+    summary: str | None = None,
+    usage: str | None = None,
+    group: str = "",
+    flags: tuple[str, ...] = (),
+) -> Callable[[F], F]: ...
+def write(name: Any = None, /, **options: Any) -> Any:
+    """Make a method a command that changes state: replicated, and run on every node.
+
+    Args:
+        name: of the command, in any case; the method's own name when not given.
+        options: ``keys``, positions of the keys as in Redis' COMMAND, ``(first, last, step)``
+            (needed for WATCH); ``summary`` and ``usage`` for help instead of the docstring's first
+            line and the signature; ``group``, a heading in help; ``flags``, further words for
+            COMMAND.
+
+    The method takes ``self``, a ``Call``, and the command's arguments: how many it accepts is read
+    from its signature. An argument is bytes, or annotated ``int``, ``float`` or ``str`` to be
+    converted; what cannot be converted is refused before it is replicated.
+    """
+    return _decorator(Kind.WRITE, name, options)
+
+
+@overload
+def read(name: F, /) -> F: ...
+@overload
+def read(
+    name: str | None = None,
+    /,
+    *,
+    keys: tuple[int, int, int] | None = None,
+    summary: str | None = None,
+    usage: str | None = None,
+    group: str = "",
+    flags: tuple[str, ...] = (),
+) -> Callable[[F], F]: ...
+def read(name: Any = None, /, **options: Any) -> Any:
+    """Make a method a command that changes nothing: run on one node that is fresh enough.
+
+    Args and signature are those of ``write``.
+    """
+    return _decorator(Kind.READ, name, options)
+
+
+@overload
+def local(name: F, /) -> F: ...
+@overload
+def local(
+    name: str | None = None,
+    /,
+    *,
+    keys: tuple[int, int, int] | None = None,
+    summary: str | None = None,
+    usage: str | None = None,
+    group: str = "",
+    flags: tuple[str, ...] = (),
+) -> Callable[[F], F]: ...
+def local(name: Any = None, /, **options: Any) -> Any:
+    """Make a method a command of the node that got it, whatever the cluster does.
+
+    Args and signature are those of ``write``; the method may be ``async`` or return a Deferred,
+    and ``call.conn`` is the client's connection.
+    """
+    return _decorator(Kind.LOCAL, name, options)
+
+
+def _decorator(kind: Kind, name: Any, options: dict[str, Any]) -> Any:
+    if callable(name):
+        return declare(name, Declaration(kind, None))
+
+    def decorate(function: F) -> F:
+        return declare(function, Declaration(kind, name, **options))
+
+    return decorate
