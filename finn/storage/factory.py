@@ -1,0 +1,78 @@
+"""Choosing the log and snapshot stores that the options ask for."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.interfaces import IReactorTime
+
+from finn.errors import DataDirectoryError
+from finn.interfaces import IDisk, IFiles, ILogStore, ISnapshotStore
+from finn.options import Backend, Durability, NodeOptions
+from finn.storage.fastlog import LOG_NAME, FastLog
+from finn.storage.identity import Identity
+from finn.storage.inmem import InMemLog
+from finn.storage.snapshots import MemorySnapshotStore, SnapshotStore
+
+# Where each backend keeps its log in the data directory.
+PLACES = {Backend.FASTLOG: LOG_NAME, Backend.BOLT: "bolt", Backend.LEVELDB: "leveldb"}
+
+
+def effective_durability(options: NodeOptions) -> Durability:
+    """Return the level that a node really has: bolt is always high."""
+    return Durability.HIGH if options.backend is Backend.BOLT else options.durability
+
+
+def found_backend(files: IFiles, directory: str) -> Backend | None:
+    """Return the backend whose log is in a data directory, None when there is no log.
+
+    Raises:
+        DataDirectoryError: there are several, or the directory cannot be read.
+    """
+    identity = Identity.load(files, directory)
+    try:
+        found = [b for b, name in PLACES.items() if files.exists(os.path.join(directory, name))]
+    except OSError as e:
+        raise DataDirectoryError(f"cannot use {directory}: {e.strerror or e}") from e
+    if identity is not None and identity.backend not in found:
+        found.append(identity.backend)
+    if len(found) > 1:
+        names = " and ".join(backend.value for backend in found)
+        raise DataDirectoryError(f"{directory} holds logs of several backends: {names}")
+    return found[0] if found else None
+
+
+def open_store(options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactorTime) -> ILogStore:
+    """Make the log store, not opened yet. Reads two names and a small file.
+
+    Raises:
+        DataDirectoryError: the directory has a log of another backend.
+        CorruptLog: ``node.json`` is damaged.
+    """
+    directory, backend = options.directory, options.backend
+    found = found_backend(files, directory)
+    if found is not None and found is not backend:
+        raise DataDirectoryError(
+            f"{directory} has a log of backend {found.value}, not {backend.value}: "
+            f"start with --backend {found.value}, or with another directory"
+        )
+    if backend is Backend.INMEM:
+        return InMemLog()
+    if backend is Backend.BOLT:
+        from finn.storage.bolt import BoltStore
+
+        return BoltStore(directory, disk, clock)
+    if backend is Backend.LEVELDB:
+        from finn.storage.leveldb import LevelDBStore
+
+        return LevelDBStore(directory, disk, clock, options.durability)
+    return FastLog(files, disk, clock, directory, options.durability)
+
+
+def open_snapshots(
+    options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactorTime
+) -> ISnapshotStore:
+    """Make the snapshot store, not opened yet."""
+    if options.backend is Backend.INMEM:
+        return MemorySnapshotStore()
+    return SnapshotStore(files, disk, options.directory, lambda: int(clock.seconds() * 1000))

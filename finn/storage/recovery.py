@@ -1,0 +1,178 @@
+"""Finding out what a directory of segments holds. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from finn.errors import CorruptLog
+from finn.interfaces import IFile, IFiles
+from finn.raft.entries import CONFIGURATION, Entry, decode_entry
+from finn.storage.records import (
+    MARK,
+    SEGMENT_HEADER_SIZE,
+    BadRecord,
+    SegmentHeader,
+    last_mark,
+    scan,
+)
+from finn.storage.segment import Segment, segment_number, segment_path
+
+
+@dataclass
+class LogImage:
+    """What segments hold.
+
+    Attributes:
+        segments: in order, the void ones left out.
+        void: paths of segments that a reset made void.
+        terms: (first index, term) of each run of entries of one term.
+        configurations: configuration entries.
+        last_index: of the last entry, or the base.
+        last_time: not below the time of any entry, ms.
+        notice: what was dropped from the tail, one line; empty when nothing was.
+        file_size: of the last segment, what is dropped included.
+        marked: the last record is a mark that names all before it.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    void: list[str] = field(default_factory=list)
+    terms: list[tuple[int, int]] = field(default_factory=list)
+    configurations: list[Entry] = field(default_factory=list)
+    last_index: int = 0
+    last_time: int = 0
+    notice: str = ""
+    file_size: int = 0
+    marked: bool = False
+
+    def term_at(self, index: int) -> int:
+        """Term of an entry, or of the base; 0 when neither."""
+        term = 0
+        if self.segments and index == self.segments[0].base_index:
+            return self.segments[0].header.base_term
+        for first, of_run in self.terms:
+            if first > index:
+                break
+            term = of_run
+        return term
+
+
+def load_segments(files: IFiles, directory: str) -> LogImage:
+    """Read all segments and check every byte.
+
+    Raises:
+        CorruptLog: something is damaged that was known durable.
+        DataDirectoryError: a segment has an unknown format version.
+        OSError: the disk failed.
+    """
+    found = _headers(files, directory)
+    image = LogImage()
+    for place in reversed(range(len(found))):
+        if found[place].header.void_before:
+            image.void = [segment.path for segment in found[:place]]
+            found = found[place:]
+            break
+    for before, after in pairwise(found):
+        if after.header.number != before.header.number + 1:
+            missing = segment_path(directory, before.header.number + 1)
+            raise CorruptLog(missing, 0, "the segment is missing")
+    for segment in found:
+        _load(files, image, segment, segment is found[-1])
+    return image
+
+
+def _headers(files: IFiles, directory: str) -> list[Segment]:
+    found = []
+    for name in files.listdir(directory):
+        number = segment_number(name)
+        if number is None:
+            continue
+        path = segment_path(directory, number)
+        file = files.open_readonly(path)
+        try:
+            header = SegmentHeader.decode(file.pread(SEGMENT_HEADER_SIZE, 0), path)
+        finally:
+            file.close()
+        if header.number != number:
+            raise CorruptLog(path, 0, f"this is segment {header.number}")
+        found.append(Segment(path, header))
+    found.sort(key=lambda segment: segment.header.number)
+    return found
+
+
+def _load(files: IFiles, image: LogImage, segment: Segment, is_last: bool) -> None:
+    """Add the entries of one segment to the image."""
+    header = segment.header
+    if not image.segments:
+        image.last_index = header.base_index
+    elif header.base_index > image.last_index:
+        raise CorruptLog(
+            segment.path,
+            0,
+            f"it begins behind entry {header.base_index}, the segment before ends with entry "
+            f"{image.last_index}",
+        )
+    elif header.base_index < image.segments[0].base_index:
+        raise CorruptLog(segment.path, 0, "it begins before the first segment")
+    elif image.term_at(header.base_index) != header.base_term:
+        raise CorruptLog(segment.path, 0, "it does not continue the segment before")
+    else:
+        truncate_image(image, header.base_index)
+    image.segments.append(segment)
+    file = files.open_readonly(segment.path)
+    try:
+        size = file.size()
+        if is_last:
+            image.file_size = size
+        try:
+            _scan(image, segment, file, size)
+        except BadRecord as e:
+            # Marks before the bad record name offsets below it: only those behind can tell.
+            if not is_last or last_mark(file, size, e.offset, header.nonce) > e.offset:
+                raise CorruptLog(segment.path, e.offset, e.reason) from None
+            image.notice = (
+                f"{segment.path}: dropped {size - e.offset} bytes at the end of the log, behind "
+                f"entry {image.last_index}: {e.reason} (offset {e.offset})"
+            )
+    finally:
+        file.close()
+
+
+def _scan(image: LogImage, segment: Segment, file: IFile, size: int) -> None:
+    header = segment.header
+    terms = image.terms
+    last_term = header.base_term
+    if terms:
+        last_term = terms[-1][1]
+    records = scan(
+        file, size, SEGMENT_HEADER_SIZE, header.nonce, header.base_index, header.base_term
+    )
+    known = bool(terms)
+    image.marked = False
+    for offset, record_size, kind, term, index, time, record in records:
+        if kind == MARK:
+            segment.end += record_size
+            image.marked = index == offset
+            continue
+        image.marked = False
+        segment.add(index, record_size)
+        image.last_index = index
+        if term != last_term or not known:
+            terms.append((index, term))
+            last_term = term
+            known = True
+        if time > image.last_time:
+            image.last_time = time
+        if kind == CONFIGURATION:
+            image.configurations.append(decode_entry(record))
+
+
+def truncate_image(image: LogImage, last: int) -> None:
+    """Forget the entries above ``last``."""
+    for segment in image.segments:
+        segment.last_index = min(segment.last_index, last)
+    while image.terms and image.terms[-1][0] > last:
+        image.terms.pop()
+    while image.configurations and image.configurations[-1].index > last:
+        image.configurations.pop()
+    image.last_index = last
