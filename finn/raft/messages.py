@@ -43,6 +43,8 @@ class AppendEntries:
 
     ``round`` counts the leader's sends within its term and is never used twice; the reply that
     carries it back proves that the follower knew this leader after it was sent (reads, lease).
+    ``amnesic``: the leader knows that the receiver is, and counts nothing it acknowledged before:
+    ``leader_commit`` covers all that the receiver may have forgotten.
     """
 
     term: int
@@ -51,6 +53,7 @@ class AppendEntries:
     leader_commit: int
     round: int
     entries: list[Entry]
+    amnesic: bool = False
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class AppendReply:
     Success: ``match_index`` is verified against this leader's log *and* durable on the follower.
     Refusal: ``match_index`` is 0 and the entry at ``prev_log_index`` of the request (echoed as
     ``rejected_index``) is missing or has another term: ``conflict_term`` (0: log is shorter) and
-    ``conflict_index`` (first index of that term, or last index + 1).
+    ``conflict_index`` (first index of that term, or last index + 1; 0: only a snapshot can help).
     """
 
     term: int

@@ -38,6 +38,9 @@ class Ready:
             of -1 means that leadership was lost first and nothing was served.
         role_changed: role, term or known leader changed.
         configuration_changed: members changed: links have to follow.
+        cured: the node is amnesic no longer: note it durably.
+        reinstall: what this node applied is not what the cluster committed: stop applying and
+            reading; a snapshot from the leader follows.
         events: lines for the log: ``(level, format, fields)`` for ``twisted.logger``.
     """
 
@@ -54,4 +57,6 @@ class Ready:
     reads: list[tuple[Any, int]] = field(default_factory=list)
     role_changed: bool = False
     configuration_changed: bool = False
+    cured: bool = False
+    reinstall: bool = False
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)

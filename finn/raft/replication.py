@@ -1,0 +1,226 @@
+"""Which AppendEntries go to which peer, and what their answers say of its log (section 5.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finn.raft.entries import Entry
+from finn.raft.messages import AppendEntries, AppendReply
+from finn.raft.progress import Progress, ProgressState
+from finn.raft.reads import Rounds
+
+if TYPE_CHECKING:
+    from finn.raft.core import Raft
+
+
+class Replication:
+    """The sending side of a leader.
+
+    Peers at the same position share one message object, so that it is encoded once.
+
+    Attributes:
+        due: something may have to be sent.
+        own_term_committed: the commit index covers all that any earlier leader committed.
+    """
+
+    def __init__(self, raft: Raft, rounds: Rounds) -> None:
+        self._raft = raft
+        self._rounds = rounds
+        self.due = True
+        self.own_term_committed = False
+        self._news_at: float | None = None
+
+    # -- when -------------------------------------------------------------------------------------
+
+    def commit_news(self, now: float) -> None:
+        """The commit index rose: tell it, if nothing else does so meanwhile."""
+        if self._news_at is None:
+            self._news_at = now + self._raft.options.commit_delay
+
+    def tick(self, progress: dict[int, Progress], now: float) -> None:
+        """Mark what is due by the clock."""
+        heartbeat = self._raft.options.heartbeat
+        for pr in progress.values():
+            if now >= pr.last_sent + heartbeat:
+                pr.heartbeat_due = self.due = True
+        if self._news_at is not None and now >= self._news_at:
+            self._news_at = None
+            for pr in progress.values():
+                if pr.sent_commit < self._raft.commit_index and pr.state is ProgressState.REPLICATE:
+                    pr.heartbeat_due = self.due = True
+
+    def next_deadline(self, progress: dict[int, Progress]) -> float:
+        """When ``tick`` has something to mark."""
+        deadline = float("inf")
+        for pr in progress.values():
+            if pr.last_sent < deadline:
+                deadline = pr.last_sent
+        deadline += self._raft.options.heartbeat
+        if self._news_at is not None and self._news_at < deadline:
+            deadline = self._news_at
+        return deadline
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send(self, progress: dict[int, Progress], now: float) -> None:
+        """Send entries and the heartbeats that are due."""
+        self.due = False
+        shared: dict[tuple[int, bool, bool], AppendEntries] = {}
+        last = self._raft.log.last_index
+        for pr in progress.values():
+            if pr.next_index <= last and pr.connected:
+                self._send_entries(pr, shared, now)
+            if pr.heartbeat_due:
+                self._send_empty(pr, shared, now)
+
+    def send_round(self, voters: list[Progress], before: int, now: float) -> None:
+        """Send an empty message to all that got none after the round ``before``."""
+        shared: dict[tuple[int, bool, bool], AppendEntries] = {}
+        for pr in voters:
+            if pr.sent_round <= before:
+                self._send_empty(pr, shared, now)
+
+    def _send_entries(
+        self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float
+    ) -> None:
+        raft = self._raft
+        options, log = raft.options, raft.log
+        last = log.last_index
+        while pr.next_index <= last and not pr.fetching:
+            if pr.state is ProgressState.REPLICATE:
+                if (
+                    len(pr.inflight) >= options.window_messages
+                    or pr.inflight_bytes >= options.window_bytes
+                ):
+                    return
+            elif pr.state is ProgressState.SNAPSHOT or pr.probing:
+                return
+            first = pr.next_index
+            key = (first, True, self._knows_amnesia(pr))
+            message = shared.get(key)
+            if message is None:
+                if log.term_at(first - 1) is None or first < log.first_index:
+                    self._send_snapshot(pr, now)
+                    return
+                entries = log.entries(first, last, options.max_message_bytes)
+                if entries is None:
+                    pr.fetching = True
+                    raft.want_entries(pr.peer, first, options.max_message_bytes)
+                    return
+                message = shared[key] = self._message(first - 1, entries, key[2], now)
+            self._send(pr, message, now)
+
+    def _knows_amnesia(self, pr: Progress) -> bool:
+        # Before the own term is committed, an earlier leader may have committed more.
+        return pr.amnesic_round > 0 and self.own_term_committed
+
+    def _send_empty(
+        self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float
+    ) -> None:
+        previous = pr.next_index - 1
+        if pr.state is ProgressState.SNAPSHOT or self._raft.log.term_at(previous) is None:
+            previous = 0  # always agrees: this one is for contact only
+        key = (previous + 1, False, self._knows_amnesia(pr))
+        message = shared.get(key)
+        if message is None:
+            message = shared[key] = self._message(previous, [], key[2], now)
+        self._send(pr, message, now)
+
+    def _message(
+        self, previous: int, entries: list[Entry], amnesic: bool, now: float
+    ) -> AppendEntries:
+        raft = self._raft
+        return AppendEntries(
+            raft.current_term, previous, raft.log.term_at(previous) or 0, raft.commit_index,
+            self._rounds.next(now), entries, amnesic,
+        )  # fmt: skip
+
+    def _send(self, pr: Progress, message: AppendEntries, now: float) -> None:
+        if message.entries:
+            size = 0
+            for entry in message.entries:
+                size += len(entry.record)
+            pr.sent_entries(message.entries[-1].index, size)
+            pr.probing = pr.state is ProgressState.PROBE
+        pr.last_sent = now
+        pr.sent_round = message.round
+        pr.sent_commit = message.leader_commit
+        pr.heartbeat_due = False
+        self._raft.send(pr.peer, message)
+
+    def _send_snapshot(self, pr: Progress, now: float) -> None:
+        if now >= pr.retry_at:
+            pr.wait_for_snapshot()
+            self._raft.want_snapshot(pr.peer)
+
+    def fetched(self, pr: Progress, entries: list[Entry] | None, now: float) -> None:
+        """Send entries that were read from the store."""
+        log = self._raft.log
+        pr.fetching = False
+        self.due = True
+        if pr.state is ProgressState.SNAPSHOT or pr.probing:
+            return
+        if not entries:
+            self._send_snapshot(pr, now)
+        elif (
+            entries[0].index == pr.next_index
+            and log.term_at(entries[0].index) == entries[0].term
+            and log.term_at(entries[-1].index) == entries[-1].term
+            and log.term_at(pr.next_index - 1) is not None
+        ):
+            # BUGS 5.2 (openraft 8cd24ba0): only what the log still says, and where it was asked.
+            message = self._message(pr.next_index - 1, entries, self._knows_amnesia(pr), now)
+            self._send(pr, message, now)
+
+    # -- answers ----------------------------------------------------------------------------------
+
+    def acknowledged(self, pr: Progress, reply: AppendReply) -> bool:
+        """Take a success; True when the peer is known to hold more than before."""
+        assert reply.match_index <= self._raft.log.last_index, "acknowledged more than was sent"
+        news = pr.matched(reply.match_index, reply.round)
+        if pr.state is ProgressState.PROBE:
+            if reply.round >= pr.probe_round:
+                pr.state = ProgressState.REPLICATE
+                pr.probing = False
+                self.due = True
+        elif pr.state is ProgressState.SNAPSHOT:
+            log = self._raft.log
+            if news and pr.match_index + 1 >= log.first_index:
+                pr.probe(pr.match_index + 1, self._rounds.newest + 1)
+                self.due = True
+        elif news:
+            self.due = True
+        return news
+
+    def refused(self, pr: Progress, reply: AppendReply) -> None:
+        """Take a refusal: go back to where the logs may agree (section 5.3)."""
+        if pr.state is ProgressState.SNAPSHOT:
+            return
+        if pr.state is ProgressState.PROBE and reply.round < pr.probe_round:
+            return  # BUGS 5.2 (openraft 6d53aa12): an answer to what was sent before the probe
+        log = self._raft.log
+        if reply.conflict_index == 0:
+            pr.forget()
+            pr.next_index = 1
+            self._send_snapshot(pr, self._raft.now)
+            return
+        if reply.rejected_index <= pr.match_index:
+            if reply.round <= pr.match_round:
+                return  # BUGS 5.2 (raft.tla#18): late
+            self._raft.event("warn", "A peer lost entries that it had acknowledged")
+            pr.forget()
+        next_index = min(reply.conflict_index, reply.rejected_index)
+        if reply.conflict_term:
+            # Their entries up to there have this term or a lower one, so ours of a higher one
+            # cannot agree; those of the same term may, else none of theirs of this term can.
+            last = min(log.last_of_term(reply.conflict_term), reply.rejected_index - 1)
+            agrees = log.term_at(last) == reply.conflict_term
+            next_index = last + 1 if agrees else min(next_index, last + 1)
+        pr.probe(max(next_index, 1), self._rounds.newest + 1)
+        self.due = True
+
+    def restart(self, pr: Progress, next_index: int) -> None:
+        """Whatever was in flight is gone: begin anew with a probe."""
+        pr.probe(next_index, self._rounds.newest + 1)
+        pr.fetching = False
+        pr.heartbeat_due = self.due = True
