@@ -23,23 +23,28 @@ def effective_durability(options: NodeOptions) -> Durability:
     return Durability.HIGH if options.backend is Backend.BOLT else options.durability
 
 
-def found_backend(files: IFiles, directory: str) -> Backend | None:
-    """Return the backend whose log is in a data directory, None when there is no log.
+def found_backend(files: IFiles, directory: str) -> str:
+    """Return the backend whose log is in a data directory, empty when there is no log.
 
     Raises:
         DataDirectoryError: there are several, or the directory cannot be read.
+        CorruptLog: ``node.json`` is damaged.
     """
     identity = Identity.load(files, directory)
+    found = []
     try:
-        found = [b for b, name in PLACES.items() if files.exists(os.path.join(directory, name))]
+        for backend, name in PLACES.items():
+            if files.exists(os.path.join(directory, name)):
+                found.append(backend.value)
     except OSError as e:
         raise DataDirectoryError(f"cannot use {directory}: {e.strerror or e}") from e
     if identity is not None and identity.backend not in found:
         found.append(identity.backend)
     if len(found) > 1:
-        names = " and ".join(backend.value for backend in found)
-        raise DataDirectoryError(f"{directory} holds logs of several backends: {names}")
-    return found[0] if found else None
+        raise DataDirectoryError(
+            f"{directory} holds logs of several backends: {' and '.join(found)}"
+        )
+    return found[0] if found else ""
 
 
 def open_store(options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactorTime) -> ILogStore:
@@ -51,10 +56,10 @@ def open_store(options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactor
     """
     directory, backend = options.directory, options.backend
     found = found_backend(files, directory)
-    if found is not None and found is not backend:
+    if found and found != backend.value:
         raise DataDirectoryError(
-            f"{directory} has a log of backend {found.value}, not {backend.value}: "
-            f"start with --backend {found.value}, or with another directory"
+            f"{directory} has a log of backend {found}, not {backend.value}: "
+            f"start with --backend {found}, or with another directory"
         )
     if backend is Backend.INMEM:
         return InMemLog()

@@ -187,7 +187,10 @@ class FastLog:
 
     def append(self, entries: Sequence[Entry]) -> None:
         index = self.last_index
-        assert entries[0].index == index + 1, (entries[0], index)
+        for place, entry in enumerate(entries, index + 1):
+            assert entry.index == place, (entry, place)
+        if not entries:
+            return
         if self._torn:
             self._cut_torn()
         segment = self._segments[-1]
@@ -200,8 +203,7 @@ class FastLog:
             self._mark = 0
         runs = self._runs
         for entry in entries:
-            index += 1
-            assert entry.index == index, (entry, index)
+            index = entry.index
             record = entry.record
             pieces.append(record)
             segment.add(index, len(record))

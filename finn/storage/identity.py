@@ -10,20 +10,20 @@ from typing import Any
 
 from finn.errors import CorruptLog, DataDirectoryError
 from finn.interfaces import IFiles
-from finn.options import Backend, Durability
 from finn.storage.aside import replace_file
 
 IDENTITY_NAME = "node.json"
 LOCK_NAME = "lock"
 FORMAT_VERSION = 1
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+# What a node keeps in its data directory besides node.json.
+DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
 
 
-def read_boot_id(path: str = BOOT_ID_PATH) -> str:
+def read_boot_id(files: IFiles, path: str = BOOT_ID_PATH) -> str:
     """Return what names this run of the operating system, empty where that is not known."""
     try:
-        with open(path) as file:
-            return file.read().strip()
+        return files.read(path).decode("ascii", "replace").strip()
     except OSError:
         return ""
 
@@ -35,30 +35,42 @@ class Identity:
         files: the file system.
         directory: data directory of the node.
         node_id: drawn at the first start, never changed.
-        backend: where the log is.
+        backend: where the log is, as the option is spelled.
+        address: how the node was last called.
+        in_memory: nothing is ever saved.
 
     Attributes:
         cluster_id: 0 until the node bootstraps or joins.
-        durability: of the run that is going on, or was.
+        level: durability of the run that is going on, or was.
+        weak: in that run, power loss could take what was acknowledged.
         boot_id: of the operating system in that run.
         clean: that run ended in order: everything was synced.
         amnesic: the node may have forgotten what it acknowledged.
-        address: how the node was last called.
         removed: the node found itself removed from its cluster.
     """
 
-    def __init__(self, files: IFiles, directory: str, node_id: int, backend: Backend) -> None:
+    def __init__(
+        self,
+        files: IFiles,
+        directory: str,
+        node_id: int,
+        backend: str,
+        address: str = "",
+        in_memory: bool = False,
+    ) -> None:
         self.node_id = node_id
         self.cluster_id = 0
         self.backend = backend
-        self.durability = Durability.HIGH
+        self.address = address
+        self.level = ""
+        self.weak = False
         self.boot_id = ""
         self.clean = True
         self.amnesic = False
-        self.address = ""
         self.removed = False
         self._files = files
         self._directory = directory
+        self._in_memory = in_memory
 
     @classmethod
     def load(cls, files: IFiles, directory: str) -> Identity | None:
@@ -82,7 +94,7 @@ class Identity:
                 raise DataDirectoryError(
                     f"{path} has format version {version}, this finn knows {FORMAT_VERSION} only"
                 )
-            identity = cls(files, directory, int(fields["node_id"], 16), Backend(fields["backend"]))
+            identity = cls(files, directory, int(fields["node_id"], 16), str(fields["backend"]))
             identity._take(fields)
         except (ValueError, TypeError, KeyError) as e:
             raise CorruptLog(path, 0, f"it is not what finn writes ({e})") from e
@@ -90,11 +102,12 @@ class Identity:
 
     def _take(self, fields: dict[str, Any]) -> None:
         self.cluster_id = int(fields["cluster_id"], 16)
-        self.durability = Durability[fields["durability"].upper()]
+        self.address = str(fields["address"])
+        self.level = str(fields["level"])
+        self.weak = bool(fields["weak"])
         self.boot_id = str(fields["boot_id"])
         self.clean = bool(fields["clean"])
         self.amnesic = bool(fields["amnesic"])
-        self.address = str(fields["address"])
         self.removed = bool(fields["removed"])
 
     def save(self) -> None:
@@ -103,16 +116,19 @@ class Identity:
         Raises:
             DataDirectoryError: the directory cannot be written.
         """
+        if self._in_memory:
+            return
         fields = {
             "version": FORMAT_VERSION,
             "node_id": format(self.node_id, "016x"),
             "cluster_id": format(self.cluster_id, "016x"),
-            "backend": self.backend.value,
-            "durability": self.durability.name.lower(),
+            "address": self.address,
+            "backend": self.backend,
+            "level": self.level,
+            "weak": self.weak,
             "boot_id": self.boot_id,
             "clean": self.clean,
             "amnesic": self.amnesic,
-            "address": self.address,
             "removed": self.removed,
         }
         data = json.dumps(fields, indent=1).encode() + b"\n"
@@ -123,32 +139,62 @@ class Identity:
         except OSError as e:
             raise DataDirectoryError(f"cannot write {path}: {e.strerror or e}") from e
 
-    def began(self, boot_id: str, durability: Durability, dropped_tail: bool = False) -> bool:
-        """Take note of a start, between the store's ``open`` and its first change; ``save`` then.
+    def began(self, boot_id: str, weak: bool, dropped_tail: bool = False, level: str = "") -> bool:
+        """Take note of a start: between the store's ``open`` and its first change; ``save`` then.
 
-        What was acknowledged at low or medium before the operating system started anew is gone,
-        unless the node had stopped in order; a tail that was dropped may have been acknowledged
-        at any level. Once amnesic, a node stays so until it is told otherwise.
+        What a weak run acknowledged is gone when the operating system started anew without a stop
+        in order; a tail that was dropped may have been acknowledged by any run. Once amnesic, a
+        node stays so until ``amnesic`` is set back.
 
         Args:
             boot_id: of this start; empty when unknown, which counts as another one.
-            durability: of this run.
+            weak: power loss can take what this run acknowledges (levels low and medium).
             dropped_tail: the store's.
+            level: durability of this run, for whoever reads the file.
 
         Returns:
             Whether the node is amnesic.
         """
         same_boot = bool(boot_id) and boot_id == self.boot_id
-        forgot = self.durability < Durability.HIGH and not self.clean and not same_boot
+        forgot = self.weak and not self.clean and not same_boot
         self.amnesic = self.amnesic or dropped_tail or forgot
         self.boot_id = boot_id
-        self.durability = durability
+        self.weak = weak
+        self.level = level
         self.clean = False
         return self.amnesic
 
-    def ended(self) -> None:
-        """Take note of a stop in order, after the store was closed; ``save`` then."""
+    def stopped_cleanly(self) -> None:
+        """Take note of a stop in order, after the store was closed without error; then ``save``."""
         self.clean = True
+
+    def set_aside(self, now_ms: int) -> str:
+        """Move all data of this node into a folder beside it. Blocks.
+
+        ``node.json`` moves last: after a crash in the middle the removed node is found again.
+
+        Args:
+            now_ms: wall clock, for the folder's name.
+
+        Returns:
+            The folder.
+
+        Raises:
+            DataDirectoryError: it did not work.
+        """
+        files, directory = self._files, self._directory
+        aside = os.path.join(directory, f"removed-{now_ms}")
+        try:
+            files.makedirs(aside)
+            for name in (*DATA_NAMES, IDENTITY_NAME):
+                path = os.path.join(directory, name)
+                if files.exists(path):
+                    files.rename(path, os.path.join(aside, name))
+                    files.sync_directory(aside)
+                    files.sync_directory(directory)
+        except OSError as e:
+            raise DataDirectoryError(f"cannot move data to {aside}: {e.strerror or e}") from e
+        return aside
 
 
 class DirectoryLock:

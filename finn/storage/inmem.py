@@ -49,11 +49,9 @@ class InMemLog:
         return succeed(None)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        index = self.last_index
-        for entry in entries:
-            index += 1
-            assert entry.index == index, (entry, index)
-            self.log_bytes += entry.size
+        for place, entry in enumerate(entries, self.last_index + 1):
+            assert entry.index == place, (entry, place)
+        self.log_bytes += sum(entry.size for entry in entries)
         self._entries += entries
 
     def sync(self) -> Deferred[None]:

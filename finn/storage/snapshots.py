@@ -21,10 +21,18 @@ from finn.errors import DataDirectoryError, LogError
 from finn.interfaces import IDisk, IFile, IFiles, ISnapshotSource, ISnapshotStore, SnapshotMeta
 from finn.storage.memsnapshots import MemorySnapshotStore
 from finn.storage.meta import META_NAME, STATE_NAME, decode_meta
+from finn.storage.restore import SnapshotReader, open_reader
 from finn.storage.segment import TEMPORARY, disk_failed
 from finn.storage.sink import SnapshotSink
 
-__all__ = ["MemorySnapshotStore", "SnapshotSource", "SnapshotStore", "wall_ms"]
+__all__ = [
+    "MemorySnapshotStore",
+    "SnapshotReader",
+    "SnapshotSource",
+    "SnapshotStore",
+    "open_reader",
+    "wall_ms",
+]
 
 SNAPSHOTS_NAME = "snapshots"
 BAD = ".bad"
