@@ -8,7 +8,7 @@ from finn.raft.messages import RequestVote, VoteReply
 from finn.raft.voting import is_emergency
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 
 class Candidate:
@@ -22,7 +22,7 @@ class Candidate:
         pre: still in the pre-vote; the term is not raised yet.
     """
 
-    def __init__(self, raft: Raft, transfer: bool) -> None:
+    def __init__(self, raft: Server, transfer: bool) -> None:
         self._raft = raft
         self._transfer = transfer
         self.pre = not transfer
@@ -39,7 +39,7 @@ class Candidate:
         """Nobody won in time: begin again, with a pre-vote."""
         raft = self._raft
         level = "debug" if self.pre else "warn"
-        raft.event(level, "Election timeout reached, restarting election")
+        raft.out.event(level, "Election timeout reached, restarting election")
         self.pre, self._transfer = True, False
         self.start(now)
 
@@ -47,7 +47,7 @@ class Candidate:
         """Ask without raising the term, so that a node that cannot win disturbs nobody."""
         raft = self._raft
         self._granted = {raft.node_id}
-        raft.restart_timer(now, raft.retry_delay())
+        raft.timer.restart_soon(now)
         self._ask(raft.current_term + 1)
 
     def _campaign(self, now: float) -> None:
@@ -56,8 +56,8 @@ class Candidate:
         self.pre = False
         self._granted = set()
         raft.set_state(raft.current_term + 1, raft.node_id)
-        raft.restart_timer(now, raft.draw_timeout())
-        raft.event("debug", "Votes needed: {needed}", needed=raft.configuration.quorum)
+        raft.timer.restart(now)
+        raft.out.event("debug", "Votes needed: {needed}", needed=raft.configuration.quorum)
         self._ask(raft.current_term)
 
     def _ask(self, term: int) -> None:
@@ -65,14 +65,14 @@ class Candidate:
         request = RequestVote(
             term, raft.log.last_index, raft.log.last_term, self.pre, self._transfer, raft.amnesic
         )
-        send = raft.send if self.pre else raft.send_durable
+        send = raft.out.send if self.pre else raft.out.send_durable
         for voter in raft.configuration.voters:
             if voter != raft.node_id:
                 send(voter, request)
 
     def state_durable(self, now: float) -> None:
         """The own vote counts once it is durable, like any other."""
-        if not self.pre and self._raft.is_state_durable:
+        if not self.pre and self._raft.out.is_state_durable:
             self._count(self._raft.node_id, now)
 
     def answered(self, sender: int, reply: VoteReply, now: float) -> None:
@@ -93,19 +93,19 @@ class Candidate:
         tally = sum(1 for v in raft.configuration.voters if v in self._granted)
         if not self.pre:
             member = raft.configuration.get(voter)
-            raft.event(
+            raft.out.event(
                 "debug", "Vote granted from {peer}. Tally: {tally}",
                 peer=member.address if member else "", tally=tally,
             )  # fmt: skip
         if tally < raft.configuration.quorum:
             return
         if not self.pre:
-            raft.event("info", "Election won. Tally: {tally}", tally=tally)
+            raft.out.event("info", "Election won. Tally: {tally}", tally=tally)
             raft.become_leader(now)
         elif not raft.amnesic:
             self._campaign(now)
         elif is_emergency(raft, now):
-            raft.event(
+            raft.out.event(
                 "warn", "A majority may have forgotten what it acknowledged, electing without it: "
                 "writes acknowledged before the crash may be lost",
             )  # fmt: skip

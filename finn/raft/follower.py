@@ -8,7 +8,7 @@ from finn.errors import ProtocolError
 from finn.raft.messages import AppendEntries, AppendReply
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 
 class Follower:
@@ -18,7 +18,7 @@ class Follower:
         verified_index: up to here the log is known to equal the leader's of this term.
     """
 
-    def __init__(self, raft: Raft) -> None:
+    def __init__(self, raft: Server) -> None:
         self._raft = raft
         self.verified_index = 0
         self._reported = 0  # match index that the leader was told last
@@ -50,7 +50,7 @@ class Follower:
             for entry in entries:
                 log.append(entry)
             if entries and raft.configuration.index > previous:
-                raft.configuration_changed()
+                raft.out.configuration_changed()
         elif not (self._agrees(sender, message) and self._merge(sender, message)):
             return
         if message.round > self._round:
@@ -110,7 +110,7 @@ class Follower:
                 log.truncate(index)
             log.append(entry)
         if raft.configuration != before:
-            raft.configuration_changed()
+            raft.out.configuration_changed()
         return True
 
     def _refuse(
@@ -121,14 +121,14 @@ class Follower:
             raft.current_term, False, message.round, 0, message.prev_log_index,
             conflict_index, conflict_term, raft.amnesic,
         )  # fmt: skip
-        raft.send_durable(sender, reply)
+        raft.out.send_durable(sender, reply)
 
     def maybe_cured(self) -> None:
         """End amnesia when everything is back that may have been forgotten."""
         raft = self._raft
         index = min(raft.commit_index, raft.log.persisted_index)
         if raft.amnesia.is_cured_at(index):
-            raft.event("info", "Everything that may have been forgotten is back")
+            raft.out.event("info", "Everything that may have been forgotten is back")
             raft.cure()
             self._must_answer = True
 
@@ -150,4 +150,4 @@ class Follower:
         if raft.leader_id:
             self._reported = match
             reply = AppendReply(raft.current_term, True, self._round, match, amnesic=raft.amnesic)
-            raft.send_durable(raft.leader_id, reply)
+            raft.out.send_durable(raft.leader_id, reply)

@@ -16,7 +16,7 @@ from finn.raft.replication import Replication
 from finn.raft.transfer import Transfer, choose_target
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 ALWAYS = 1 << 62  # the round that a leader which is a majority by itself has always answered
 
@@ -29,7 +29,7 @@ class Leader:
         transfer: the handing over under way, or None.
     """
 
-    def __init__(self, raft: Raft, now: float) -> None:
+    def __init__(self, raft: Server, now: float) -> None:
         self._raft = raft
         self.progress: dict[int, Progress] = {}
         self.transfer: Transfer | None = None
@@ -63,7 +63,7 @@ class Leader:
 
     def lost(self) -> None:
         """Leadership is over: nothing more is served."""
-        self._raft.serve_reads(self._reads.lost())
+        self._raft.out.serve_reads(self._reads.lost())
 
     # -- entries ----------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Leader:
         if kind == CONFIGURATION:
             # Thesis 4.1: it holds from its append (BUGS 5.4, valkey#3926).
             self._follow_configuration(raft.now)
-            raft.configuration_changed()
+            raft.out.configuration_changed()
         return entry
 
     def propose(self, chunks: list[bytes], count: int, wall_ms: int) -> Entry:
@@ -132,7 +132,7 @@ class Leader:
         if reply.round > progress.acked_round:
             progress.acked_round = reply.round
             if self._reads.is_waiting:
-                self._raft.serve_reads(self._reads.answered(self._majority_round()))
+                self._raft.out.serve_reads(self._reads.answered(self._majority_round()))
         if not reply.success:
             self._replication.refused(progress, reply)
         elif self._replication.acknowledged(progress, reply):
@@ -172,7 +172,7 @@ class Leader:
             if transfer.leaving:
                 raft.step_down(now, "Removed from the cluster")
                 return
-            raft.event("warn", "Transfer of leadership timed out")
+            raft.out.event("warn", "Transfer of leadership timed out")
         for peer in [p for p, pr in self.progress.items() if pr.leave_at is not None]:
             self._maybe_drop(self.progress[peer], now)
         self._replication.tick(self.progress, now)
@@ -223,7 +223,7 @@ class Leader:
             # BUGS 5.3 (etcd#7331, redisraft#18): a new leader does not know what is committed.
             self._reads.parked.append(token)
         elif self._majority_round() == ALWAYS:
-            self._raft.serve_reads([(token, self._raft.commit_index)])
+            self._raft.out.serve_reads([(token, self._raft.commit_index)])
         else:
             self._reads.fresh.append(token)
 
@@ -299,7 +299,7 @@ class Leader:
         if progress.match_index < raft.log.last_index or progress.amnesic_round:
             return
         transfer.sent = self._handed_over = True
-        raft.send(progress.peer, TimeoutNow(raft.current_term))
+        raft.out.send(progress.peer, TimeoutNow(raft.current_term))
         if transfer.leaving:
             raft.step_down(raft.now, "Removed from the cluster")
 
@@ -366,7 +366,7 @@ class Leader:
         if knows or now >= progress.leave_at:
             del self.progress[progress.peer]
             del self._leaving[progress.peer]
-            raft.configuration_changed()
+            raft.out.configuration_changed()
 
     def _maybe_promote(self) -> None:
         """Make a learner a voter when it has caught up (thesis 4.2.1)."""
@@ -385,7 +385,9 @@ class Leader:
             is_caught_up = progress.match_index >= raft.commit_index
             if progress.state is ProgressState.REPLICATE and is_caught_up:
                 voter = Member(member.id, member.address, True)
-                raft.event("info", "Node {peer} has caught up, it votes now", peer=member.address)
+                raft.out.event(
+                    "info", "Node {peer} has caught up, it votes now", peer=member.address
+                )
                 promoted = configuration.with_member(voter)
                 self._append(CONFIGURATION, raft.log.last_time, 0, [promoted.encode()])
                 return

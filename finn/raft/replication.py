@@ -10,7 +10,7 @@ from finn.raft.progress import Progress, ProgressState
 from finn.raft.reads import Rounds
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 
 class Replication:
@@ -23,7 +23,7 @@ class Replication:
         own_term_committed: the commit index covers all that any earlier leader committed.
     """
 
-    def __init__(self, raft: Raft, rounds: Rounds) -> None:
+    def __init__(self, raft: Server, rounds: Rounds) -> None:
         self._raft = raft
         self._rounds = rounds
         self.due = True
@@ -105,7 +105,7 @@ class Replication:
                 entries = log.entries(first, last, options.max_message_bytes)
                 if entries is None:
                     pr.fetching = True
-                    raft.want_entries(pr.peer, first, options.max_message_bytes)
+                    raft.out.want_entries(pr.peer, first, options.max_message_bytes)
                     return
                 message = shared[key] = self._message(first - 1, entries, key[2], now)
             self._send(pr, message, now)
@@ -146,12 +146,12 @@ class Replication:
         pr.sent_round = message.round
         pr.sent_commit = message.leader_commit
         pr.heartbeat_due = False
-        self._raft.send(pr.peer, message)
+        self._raft.out.send(pr.peer, message)
 
     def _send_snapshot(self, pr: Progress, now: float) -> None:
         if now >= pr.retry_at:
             pr.wait_for_snapshot()
-            self._raft.want_snapshot(pr.peer)
+            self._raft.out.want_snapshot(pr.peer)
 
     def fetched(self, pr: Progress, entries: list[Entry] | None, now: float) -> None:
         """Send entries that were read from the store."""
@@ -207,7 +207,7 @@ class Replication:
         if reply.rejected_index <= pr.match_index:
             if reply.round <= pr.match_round:
                 return  # BUGS 5.2 (raft.tla#18): late
-            self._raft.event("warn", "A peer lost entries that it had acknowledged")
+            self._raft.out.event("warn", "A peer lost entries that it had acknowledged")
             pr.forget()
         next_index = min(reply.conflict_index, reply.rejected_index)
         if reply.conflict_term:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from finn.raft.configuration import Configuration
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 
-def offered(raft: Raft, sender: int, term: int, index: int, snapshot_term: int, now: float) -> bool:
+def offered(
+    raft: Server, sender: int, term: int, index: int, snapshot_term: int, now: float
+) -> bool:
     """Figure 13, rule 1, and whether the snapshot is of use."""
     if term < raft.current_term:
         return False
@@ -32,7 +34,7 @@ def offered(raft: Raft, sender: int, term: int, index: int, snapshot_term: int, 
 
 
 def installed(
-    raft: Raft, index: int, term: int, time_ms: int, configuration: Configuration,
+    raft: Server, index: int, term: int, time_ms: int, configuration: Configuration,
     sender: int | None,
 ) -> None:  # fmt: skip
     """Figure 13, rules 6 to 8."""
@@ -46,7 +48,7 @@ def installed(
         # Rule 6: retain what follows.
         log.snapshot_taken(index, term, configuration)
     if raft.configuration != before:
-        raft.configuration_changed()
+        raft.out.configuration_changed()
     if index >= raft.commit_index and was_member:
         raft.removed = configuration.get(raft.node_id) is None
     raft.restored(index)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from finn.raft.messages import RequestVote, TimeoutNow, VoteReply
 
 if TYPE_CHECKING:
-    from finn.raft.core import Raft
+    from finn.raft.server import Server
 
 
-def vote_requested(raft: Raft, sender: int, message: RequestVote, now: float) -> None:
+def vote_requested(raft: Server, sender: int, message: RequestVote, now: float) -> None:
     """Answer RequestVote, whatever the role, and whether or not either side is a member.
 
     A voter that has not heard of its promotion must answer (BUGS 5.1, raft-rs#57), and so must one
@@ -38,11 +38,11 @@ def vote_requested(raft: Raft, sender: int, message: RequestVote, now: float) ->
         return
     if raft.voted_for != sender:
         raft.set_state(raft.current_term, sender)
-    raft.restart_timer(now, raft.draw_timeout())
-    raft.send_durable(sender, VoteReply(raft.current_term, True, False, raft.amnesic))
+    raft.timer.restart(now)
+    raft.out.send_durable(sender, VoteReply(raft.current_term, True, False, raft.amnesic))
 
 
-def _answer_pre_vote(raft: Raft, sender: int, message: RequestVote, now: float) -> None:
+def _answer_pre_vote(raft: Server, sender: int, message: RequestVote, now: float) -> None:
     """Thesis 9.6: say how a vote would be answered; nothing changes (BUGS 5.1, hashicorp#609)."""
     granted = (
         message.term > raft.current_term
@@ -52,50 +52,50 @@ def _answer_pre_vote(raft: Raft, sender: int, message: RequestVote, now: float) 
     )
     if granted:
         # No promise is made, so nothing has to be durable first.
-        raft.send(sender, VoteReply(message.term, True, True, raft.amnesic))
+        raft.out.send(sender, VoteReply(message.term, True, True, raft.amnesic))
     else:
         _refuse(raft, sender, message)
 
 
-def _refuse(raft: Raft, sender: int, message: RequestVote) -> None:
+def _refuse(raft: Server, sender: int, message: RequestVote) -> None:
     # BUGS 5.1, etcd#8243: the own term lets a candidate with a lower one catch up.
     reply = VoteReply(raft.current_term, False, message.pre_vote, raft.amnesic)
-    raft.send_durable(sender, reply)
+    raft.out.send_durable(sender, reply)
 
 
-def _is_up_to_date(raft: Raft, message: RequestVote) -> bool:
+def _is_up_to_date(raft: Server, message: RequestVote) -> bool:
     """Section 5.4.1: the candidate's log is at least as up to date as this one."""
     theirs = (message.last_log_term, message.last_log_index)
     return theirs >= (raft.log.last_term, raft.log.last_index)
 
 
-def _may_vote(raft: Raft, now: float) -> bool:
+def _may_vote(raft: Server, now: float) -> bool:
     return not raft.amnesic or is_emergency(raft, now)
 
 
-def is_emergency(raft: Raft, now: float) -> bool:
+def is_emergency(raft: Server, now: float) -> bool:
     """Say whether amnesic nodes may elect, because those that remember are no majority."""
     options = raft.options
-    leaderless = now - raft.last_heard_or_started
+    leaderless = raft.timer.leaderless(now)
     limit = options.amnesia_timeouts * options.election_timeout
     return raft.amnesia.is_emergency(raft.configuration, leaderless, limit)
 
 
-def timeout_now(raft: Raft, sender: int, message: TimeoutNow, now: float) -> None:
+def timeout_now(raft: Server, sender: int, message: TimeoutNow, now: float) -> None:
     """Thesis 3.10: the leader hands over; campaign at once, without a pre-vote."""
     if raft.follower is not None and sender == raft.leader_id and _may_campaign(raft):
         if raft.amnesic:
             return
-        raft.event("info", "Taking over from {leader}", leader=raft.leader_address or "")
+        raft.out.event("info", "Taking over from {leader}", leader=raft.leader_address or "")
         raft.become_candidate(True, now)
 
 
-def _may_campaign(raft: Raft) -> bool:
+def _may_campaign(raft: Server) -> bool:
     # BUGS 5.1 (redpanda#8495): a learner never campaigns.
     return raft.is_voter and not (raft.hold_off or raft.reinstalling)
 
 
-def election_timeout(raft: Raft, now: float) -> None:
+def election_timeout(raft: Server, now: float) -> None:
     """Section 5.2: nothing was heard for too long."""
     if not _may_campaign(raft):
         if raft.candidate is not None:
@@ -105,5 +105,5 @@ def election_timeout(raft: Raft, now: float) -> None:
         raft.candidate.timed_out(now)
     else:
         text = 'Heartbeat timeout from "{leader}" reached, starting election'
-        raft.event("warn", text, leader=raft.leader_address or "")
+        raft.out.event("warn", text, leader=raft.leader_address or "")
         raft.become_candidate(False, now)
