@@ -224,6 +224,8 @@ class ILogStore(Interface):
         "begin at first_index. Valid after open and only until the first change."
     )
     configurations: list[Entry] = Attribute("configuration entries in the log; valid as ``terms``")
+    last_time: int = Attribute("not below the time of any entry, ms; valid as ``terms``")
+    notice: str = Attribute("what ``open`` dropped, one line for the log; empty if nothing")
     dropped_tail: bool = Attribute("open dropped something: the node may be amnesic")
     log_bytes: int = Attribute("bytes the log occupies, for metrics and the snapshot threshold")
     durable_index: int = Attribute("last index known to survive power loss")

@@ -1,0 +1,84 @@
+"""The table of built-in commands: what a row holds, and the decorator that adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+BUILTIN = 5  # beside the kinds of ``finn.table.Kind``
+
+
+class Raw:
+    """A built-in command's reply that is RESP bytes already."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class Builtin:
+    """One built-in command.
+
+    Attributes:
+        name: upper case.
+        low: fewest words, the name included.
+        high: most words.
+        run: ``run(node, connection, words) -> value | Raw | Deferred``; raises FinnError.
+        summary: one line for RAFTHELP, COMMAND DOCS and docs/commands.md.
+        usage: the arguments as a person writes them.
+        group: heading in docs.
+        before_auth: allowed before AUTH.
+        immediate: runs at once between MULTI and EXEC.
+        manages: changes the cluster or the node; refused to the ``client`` role.
+        yields: a machine's command of the same name goes first.
+    """
+
+    __slots__ = (
+        "name", "low", "high", "run", "summary", "usage", "group",
+        "before_auth", "immediate", "manages", "yields",
+    )  # fmt: skip
+    kind = BUILTIN
+    convert = None
+
+    def __init__(
+        self,
+        name: str,
+        low: int,
+        high: int,
+        run: Callable[[Any, Any, list[bytes]], Any],
+        usage: str = "",
+        group: str = "connection",
+        *,
+        before_auth: bool = False,
+        immediate: bool = False,
+        manages: bool = False,
+        yields: bool = False,
+    ) -> None:
+        self.name = name
+        self.low = low
+        self.high = high
+        self.run = run
+        self.summary = (run.__doc__ or "").strip().splitlines()[0]
+        self.usage = usage
+        self.group = group
+        self.before_auth = before_auth
+        self.immediate = immediate
+        self.manages = manages
+        self.yields = yields
+
+
+class BuiltinTable(dict[bytes, Builtin]):
+    """Built-in commands by upper-case name."""
+
+    def command(
+        self, name: str, min_args: int, max_args: int, usage: str = "", **flags: Any
+    ) -> Callable[[Callable[[Any, Any, list[bytes]], Any]], Callable[..., Any]]:
+        """Return a decorator that adds a command; ``max_args`` of -1 means no limit."""
+
+        def add(run: Callable[[Any, Any, list[bytes]], Any]) -> Callable[..., Any]:
+            high = 1 << 62 if max_args < 0 else max_args + 1
+            self[name.encode()] = Builtin(name, min_args + 1, high, run, usage, **flags)
+            return run
+
+        return add

@@ -1,0 +1,332 @@
+"""Dispatch: sends each command of a client on its way, in groups, keeping replies in order.
+
+The hot path is a chunk that holds only writes, or only reads, of a declarative machine: one table
+look-up per command, one slot and one run for the whole chunk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from finn.errors import (
+    CommandError,
+    FinnError,
+    NotLeader,
+    NotReady,
+    Removed,
+    UnknownCommand,
+    WrongArity,
+    error_text,
+)
+from finn.node.builtin import BUILTIN, Builtin, Raw
+from finn.node.host import Route
+from finn.node.runs import OpaqueRun, Run
+from finn.raft.core import Role
+from finn.resp.replies import encode_error, encode_value, pack_command
+from finn.table import CommandSpec, Kind
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from finn.node.service import Node
+
+WRITE = int(Kind.WRITE)
+READ = int(Kind.READ)
+LOCAL = int(Kind.LOCAL)
+OPAQUE = int(Kind.OPAQUE)
+_GROUPED = (WRITE, READ)
+
+
+class Dispatch:
+    """The ``IDispatcher`` of a node."""
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(self, node: Node, builtins: dict[bytes, Builtin]) -> None:
+        self._node = node
+        self._host = node.host
+        self._builtins = builtins
+        self._table: dict[bytes, Route | Builtin] = {}
+        for name, spec in node.host.specs.items():
+            route = node.host.route(name)
+            assert route is not None, spec
+            self._table[name] = self._table[name.lower()] = route
+        for name, builtin in builtins.items():
+            if not (builtin.yields and name in node.host.specs):
+                self._table[name] = self._table[name.lower()] = builtin
+        self._opaque: Route | None = None
+        if not node.host.declarative:
+            self._opaque = Route(CommandSpec("", Kind.OPAQUE, 0, -1))
+        self._paused: list[Any] = []
+        self.commands_total = 0
+
+    # -- looking up ---------------------------------------------------------------------------
+
+    def lookup(self, name: bytes) -> Route | Builtin:
+        """Return how a command is run.
+
+        Raises:
+            UnknownCommand: nobody knows it.
+        """
+        route = self._table.get(name) or self._table.get(name.upper()) or self._opaque
+        if route is None:
+            raise UnknownCommand(name)
+        return route
+
+    def check(self, command: list[bytes]) -> Route | Builtin:
+        """Look a command up and check its arity and arguments.
+
+        Raises:
+            CommandError: the reply for the client.
+        """
+        route = self.lookup(command[0])
+        if not route.low <= len(command) <= route.high:
+            raise WrongArity(command[0])
+        if route.convert is not None:
+            route.convert(command[1:])
+        return route
+
+    # -- IDispatcher --------------------------------------------------------------------------
+
+    def connection_made(self, connection: Any) -> bool:
+        connection.last_run = None
+        observer = self._host.observer
+        if observer is None:
+            return True
+        return bool(observer.connection_made(connection))
+
+    def connection_lost(self, connection: Any, reason: Failure) -> None:
+        self._node.transactions.forget(connection)
+        observer = self._host.observer
+        if observer is not None:
+            observer.connection_lost(connection, reason)
+
+    def link_requested(self, connection: Any, command: list[bytes], rest: bytes) -> None:
+        self._node.links.accept(connection, command, rest)
+
+    def commands_received(
+        self, connection: Any, commands: list[list[bytes]], raw: bytes | None
+    ) -> None:
+        self.commands_total += len(commands)
+        if connection.transaction is None and connection.authenticated:
+            table = self._table
+            first = table.get(commands[0][0])
+            kind = first.kind if first is not None else 0
+            if kind in _GROUPED:
+                for cmd in commands:
+                    route = table.get(cmd[0])
+                    if (
+                        route is None
+                        or route.kind != kind
+                        or not route.low <= len(cmd) <= route.high
+                        or route.convert is not None
+                    ):
+                        break
+                else:
+                    if kind == WRITE:
+                        self._write(connection, commands, raw)
+                    else:
+                        self._read(connection, commands)
+                    return
+        self._one_by_one(connection, commands)
+
+    def _one_by_one(self, connection: Any, commands: list[list[bytes]]) -> None:
+        """Run commands of any mixture, grouping neighbours of the same kind."""
+        group: list[list[bytes]] = []
+        group_kind = 0
+        for cmd in commands:
+            try:
+                route = self.check(cmd)
+                if not connection.authenticated and not route.before_auth:
+                    raise CommandError("NOAUTH Authentication required.")
+                if connection.transaction is not None and not route.immediate:
+                    self._flush_group(connection, group, group_kind)
+                    group = []
+                    connection.transaction.queue(cmd, route)
+                    connection.reply(b"+QUEUED\r\n")
+                    continue
+            except CommandError as e:
+                self._flush_group(connection, group, group_kind)
+                group = []
+                if connection.transaction is not None:
+                    connection.transaction.failed = True
+                connection.reply(encode_error(error_text(e)))
+                continue
+            kind = route.kind
+            if kind != group_kind or kind not in _GROUPED:
+                self._flush_group(connection, group, group_kind)
+                group = []
+                group_kind = kind
+            if kind in _GROUPED:
+                group.append(cmd)
+            elif kind == OPAQUE:
+                self._opaque_command(connection, cmd)
+            elif kind == BUILTIN:
+                self._builtin(connection, cmd, route)
+                if connection.closing:
+                    return
+            else:
+                self._local(connection, cmd, route)
+        self._flush_group(connection, group, group_kind)
+
+    def _flush_group(self, connection: Any, group: list[list[bytes]], kind: int) -> None:
+        if not group:
+            return
+        if kind == WRITE:
+            self._write(connection, group, None)
+        else:
+            self._read(connection, group)
+
+    # -- writes -------------------------------------------------------------------------------
+
+    def refusal(self) -> FinnError | None:
+        """Say why this node cannot lead a request, or None when it can."""
+        raft = self._node.raft
+        if raft is None:
+            return NotReady()
+        if raft.role is Role.LEADER:
+            return None
+        if raft.removed:
+            return Removed()
+        return NotLeader(raft.leader_address)
+
+    def _write(self, connection: Any, commands: list[list[bytes]], raw: bytes | None) -> None:
+        node = self._node
+        raft = node.raft
+        if raft is None or raft.role is not Role.LEADER:
+            error = encode_error(error_text(self.refusal() or NotReady()))
+            connection.reply(error if len(commands) == 1 else error * len(commands))
+            return
+        now = node.now()
+        count = len(commands)
+        run = Run(connection.reserve(count), commands, connection.resp3, now)
+        connection.last_run = run
+        if raw is None:
+            raw = b"".join([pack_command(cmd) for cmd in commands])
+        if node.transactions.watching:
+            node.transactions.written(commands)
+        proposals = node.proposals
+        proposals.add(run, raw, count, now)
+        if proposals.full:
+            self._hold(connection)
+        node.wake()
+
+    def _hold(self, connection: Any) -> None:
+        """Stop reading a client until proposals drain (DESIGN section 7, backpressure)."""
+        connection.pause("proposals")
+        self._paused.append(connection)
+
+    def release(self) -> None:
+        """Read paused clients again once there is room."""
+        if self._paused and self._node.proposals.has_room:
+            paused, self._paused = self._paused, []
+            for connection in paused:
+                connection.resume("proposals")
+
+    def propose(self, run: Run, payload: bytes, count: int) -> None:
+        """Queue a run whose payload is made already, or fail it."""
+        refusal = self.refusal()
+        if refusal is not None:
+            run.fail(refusal)
+            return
+        node = self._node
+        if node.transactions.watching:
+            node.transactions.written(run.commands)
+        node.proposals.add(run, payload, count, run.created)
+        node.wake()
+
+    # -- reads --------------------------------------------------------------------------------
+
+    def _read(self, connection: Any, commands: list[list[bytes]]) -> None:
+        node = self._node
+        if not connection.has_pending:
+            level = node.options.consistency
+            if node.reading.at_once(level, commands):
+                replies: list[bytes] = []
+                self._host.execute(commands, node.reading.call(), 0, replies, connection.resp3)
+                connection.reply(b"".join(replies))
+                return
+        run = Run(connection.reserve(len(commands)), commands, connection.resp3, node.now())
+        self.queue_read(connection, run)
+
+    def queue_read(self, connection: Any, run: Run) -> None:
+        """Serve a read after the work of its connection that is still pending."""
+        before: Run | None = connection.last_run
+        connection.last_run = run
+        level = self._node.options.consistency
+        if before is None or before.ended:
+            self._node.reading.read(run, level)
+        else:
+            before.then(lambda: self._node.reading.read(run, level))
+
+    # -- everything else ----------------------------------------------------------------------
+
+    def _opaque_command(self, connection: Any, cmd: list[bytes]) -> None:
+        node = self._node
+        slot = connection.reserve(1)
+        call = self._host.ask(connection, slot.fill, cmd, node.applying.last_time)
+        if not call.asked:
+            return
+        run = OpaqueRun(slot, cmd, connection.resp3, node.now(), call)
+        if call.mutate is None:
+            self.queue_read(connection, run)
+            return
+        refusal = self.refusal()
+        if refusal is not None:
+            run.fail(refusal)
+            return
+        connection.last_run = run
+        node.proposals.add(run, pack_command(cmd), 1, run.created)
+        if node.proposals.full:
+            self._hold(connection)
+        node.wake()
+
+    def _local(self, connection: Any, cmd: list[bytes], route: Any) -> None:
+        call = self._node.reading.call()
+        call.conn = connection
+        args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
+        self._answer(connection, lambda: route.run(call, *args), cmd)
+
+    def _builtin(self, connection: Any, cmd: list[bytes], builtin: Any) -> None:
+        self._answer(connection, lambda: builtin.run(self._node, connection, cmd), cmd)
+
+    def _answer(self, connection: Any, run: Any, cmd: list[bytes]) -> None:
+        """Run a function now and reply with its value, which may come later."""
+        try:
+            value = run()
+        except FinnError as e:
+            connection.reply(encode_error(error_text(e)))
+            return
+        except Exception as e:
+            self.log.failure("command {name} failed", name=cmd[0].decode("ascii", "replace"))
+            connection.reply(encode_error(f"ERR internal error: {type(e).__name__}"))
+            return
+        if hasattr(value, "__await__") and not isinstance(value, Deferred):
+            value = Deferred.fromCoroutine(value)
+        if not isinstance(value, Deferred):
+            data = self._encode(value, connection.resp3, cmd)
+            if data:
+                connection.reply(data)
+            return
+        slot = connection.reserve(1)
+
+        def failed(failure: Failure) -> None:
+            if not isinstance(failure.value, FinnError):
+                self.log.failure("command failed", failure)
+            slot.fill(encode_error(error_text(failure.value or FinnError("failed"))))
+
+        value.addCallback(lambda v: slot.fill(self._encode(v, connection.resp3, cmd)))
+        value.addErrback(failed)
+        value.addBoth(lambda _: self._node.wake())
+
+    def _encode(self, value: Any, resp3: bool, cmd: list[bytes]) -> bytes:
+        if type(value) is Raw:
+            return value.data
+        try:
+            return encode_value(value, resp3)
+        except TypeError as e:
+            self.log.failure("reply of {name} cannot be encoded", name=repr(cmd[0]))
+            return encode_error(f"ERR internal error: {e}")

@@ -1,0 +1,300 @@
+"""The driver: once per reactor turn, feeds the core and does what its ``Ready`` asks, in order.
+
+All events of one turn of the reactor (client commands, messages, disk completions) only leave a
+note; ``turn`` runs once after them. So Raft, disk and network costs are paid per turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger, LogLevel
+
+from finn.errors import NotApplied, NotLeader, NotReady, OutcomeUnknown, Removed
+from finn.options import Durability
+from finn.raft.core import Raft, Role
+
+if TYPE_CHECKING:
+    from finn.interfaces import ILogStore
+    from finn.node.service import Node
+    from finn.raft.entries import Entry
+    from finn.raft.ready import Ready
+
+# A timer that fires so late means that the reactor stalled: input waits that it must see first.
+STALL = 0.05
+# Proposals that lost their leader wait so long for the name of the next one before they fail.
+LEADER_WAIT = 0.5
+# At medium a sync outstanding for longer means that the disk hangs (DESIGN section 4).
+SYNC_LIMIT = 2.0
+
+_LEVELS = {
+    "debug": LogLevel.debug,
+    "verbose": LogLevel.debug,
+    "info": LogLevel.info,
+    "warn": LogLevel.warn,
+    "error": LogLevel.error,
+}
+
+
+class Driver:
+    """Runs one ``Raft`` on a store, links and a clock."""
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(self, node: Node, raft: Raft, store: ILogStore) -> None:
+        self._node = node
+        self.raft = raft
+        self.store = store
+        self._turn_call: Any = None
+        self._timer: Any = None
+        self._timer_at = 0.0
+        self._leaderless_since: float | None = None
+        self._was_leader = False
+        self._reset_pending = False
+        self.stopped = False
+
+    # -- waking -------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Ask for a turn after the events of this one."""
+        if self._turn_call is None and not self.stopped:
+            self._turn_call = self._node.reactor.callLater(0, self._turn)
+
+    def stop(self) -> None:
+        """No more turns and timers."""
+        self.stopped = True
+        for call in (self._turn_call, self._timer):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn_call = self._timer = None
+
+    def _turn(self) -> None:
+        self._turn_call = None
+        try:
+            self.turn()
+        except Exception as e:
+            self._node.fatal(e, unexpected=True)
+
+    def turn(self) -> None:
+        """Do everything there is to do now, for at most a slice of applying."""
+        if self.stopped:
+            return
+        node = self._node
+        raft = self.raft
+        now = node.now()
+        # Input first: what arrived may end or begin leadership.
+        self._drain(now)
+        self._submit(now)
+        more = node.applying.run()
+        # Applying may promote, serve or remove; its consequences leave in the same turn.
+        self._drain(now)
+        node.reading.applied(node.applying.last_applied)
+        node.server.flush()
+        node.dispatch.release()
+        waiting = node.proposals.queued or node.reading.asked
+        if more or (waiting and raft.leader is not None and not raft.transferring):
+            self.wake()
+        self._arm(raft.next_deadline())
+
+    def _submit(self, now: float) -> None:
+        node = self._node
+        raft = self.raft
+        if node.reading.asked:
+            node.reading.submit(raft, now)
+        if node.proposals.queued:
+            if raft.role is Role.LEADER:
+                if not raft.transferring:
+                    node.proposals.submit(raft, node.wall_ms(), now)
+            else:
+                self._withdraw(now)
+        self._drain(now)
+
+    def _withdraw(self, now: float) -> None:
+        """Refuse what is queued here, naming the next leader if it is known soon."""
+        raft = self.raft
+        if self._leaderless_since is None:
+            self._leaderless_since = now
+        if raft.removed:
+            self._node.proposals.withdraw(Removed())
+        elif raft.leader_address or now - self._leaderless_since > LEADER_WAIT:
+            self._leaderless_since = None
+            self._node.proposals.withdraw(NotLeader(raft.leader_address))
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def _arm(self, deadline: float) -> None:
+        if self.stopped:
+            return
+        timer = self._timer
+        if timer is not None and timer.active():
+            if self._timer_at <= deadline:
+                return  # it will look again when it fires
+            timer.cancel()
+        self._timer_at = deadline
+        delay = max(0.0, deadline - self._node.now())
+        self._timer = self._node.reactor.callLater(delay, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        now = self._node.now()
+        if now - self._timer_at > STALL:
+            # After a stall, pending input is read before an election timer is believed.
+            self._timer = self._node.reactor.callLater(0, self._after_input)
+        else:
+            self._tick()
+
+    def _after_input(self) -> None:
+        self._timer = self._node.reactor.callLater(0, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._node.now()
+        self._watch_disk(now)
+        self.raft.tick(now)
+        self._turn_now()
+
+    def _turn_now(self) -> None:
+        call, self._turn_call = self._turn_call, None
+        if call is not None and call.active():
+            call.cancel()
+        self._turn()
+
+    def _watch_disk(self, now: float) -> None:
+        """Give up leadership while the disk hangs (DESIGN section 6)."""
+        options = self._node.options
+        busy = self.store.busy_since
+        limit = options.election_timeout
+        if options.durability is not Durability.HIGH:
+            limit = max(limit, SYNC_LIMIT)
+        hangs = busy is not None and self._node.reactor.seconds() - busy > limit
+        raft = self.raft
+        if hangs and not raft.hold_off:
+            self.log.warn("the disk has not answered for {limit} s", limit=limit)
+            raft.hold_off = True
+            if raft.role is Role.LEADER:
+                raft.step_down(now, "the disk hangs")
+        elif not hangs and raft.hold_off:
+            self.log.info("the disk answers again")
+            raft.hold_off = False
+
+    # -- Ready --------------------------------------------------------------------------------
+
+    def _drain(self, now: float) -> None:
+        while not self.stopped:
+            ready = self.raft.ready()
+            if ready is None:
+                return
+            self._handle(ready, now)
+
+    def _handle(self, ready: Ready, now: float) -> None:
+        """Do one ``Ready``: its fields are in the order of the duties."""
+        node = self._node
+        raft = self.raft
+        store = self.store
+        for level, text, fields in ready.events:
+            self._log_event(level, text, fields)
+        if ready.state is not None:
+            self._save_state(ready.state, ready.state_ticket)
+        if ready.reset_to is not None:
+            store.reset(*ready.reset_to)
+        if ready.truncate_from:
+            store.truncate_suffix(ready.truncate_from)
+        # The leader sends before and while it writes (thesis 10.2.1): the core counts its own copy
+        # only once it is durable, and holds back by itself what must not be sent earlier.
+        send = node.links.send
+        for peer, message in ready.messages:
+            send(peer, message)
+        if ready.entries:
+            store.append(ready.entries)
+        if ready.log_ticket:
+            self._sync(ready.log_ticket)
+        for peer, first, size in ready.fetches:
+            self._fetch(peer, first, size)
+        for peer in ready.snapshots:
+            node.snapshots.transfers.send(peer)
+        for token, index in ready.reads:
+            error: NotApplied = NotLeader(raft.leader_address)
+            node.reading.confirmed(token, index, error)
+        if ready.configuration_changed:
+            node.links.follow(raft.configuration)
+        if ready.role_changed:
+            self._role_changed(now)
+        if ready.cured:
+            node.cured()
+        if ready.reinstall:
+            self.log.warn("applied entries were overwritten: waiting for a snapshot")
+            node.applying.pause()
+
+    def _log_event(self, level: str, text: str, fields: dict[str, Any]) -> None:
+        self.log.emit(
+            _LEVELS.get(level, LogLevel.info), text, finn_verbose=level == "verbose", **fields
+        )
+
+    def _save_state(self, state: Any, ticket: int) -> None:
+        def saved(_: object) -> None:
+            self.raft.state_persisted(ticket)
+            self.wake()
+
+        self._then(self.store.save_state(state), saved)
+
+    def _sync(self, ticket: int) -> None:
+        def synced(_: object) -> None:
+            self.raft.persisted(ticket)
+            self.wake()
+
+        self._then(self.store.sync(), synced)
+
+    def _fetch(self, peer: int, first: int, size: int) -> None:
+        def fetched(entries: list[Entry] | None) -> None:
+            if not self.stopped:
+                self.raft.fetched(peer, entries, self._node.now())
+                self.wake()
+
+        def failed(failure: Any) -> None:
+            from finn.errors import Compacted
+
+            if failure.check(Compacted):
+                fetched(None)
+            else:
+                self._node.fatal(failure.value)
+
+        self.store.read(first, size).addCallbacks(fetched, failed)
+
+    def _then(self, deferred: Deferred[Any], callback: Callable[[Any], None]) -> None:
+        """Go on when the disk is done; its failure is the end of this node."""
+
+        def done(result: Any) -> None:
+            if not self.stopped:
+                callback(result)
+
+        deferred.addCallbacks(done, lambda failure: self._node.fatal(failure.value))
+
+    # -- roles --------------------------------------------------------------------------------
+
+    def _role_changed(self, now: float) -> None:
+        node = self._node
+        raft = self.raft
+        leads = raft.role is Role.LEADER
+        if self._was_leader and not leads:
+            node.transactions.lost_track()
+            node.proposals.forget(OutcomeUnknown())
+            if node.proposals.queued:
+                self._withdraw(now)
+        if leads or raft.leader_address:
+            self._leaderless_since = None
+        self._was_leader = leads
+        node.role_changed()
+
+    def abandon(self, reason: str) -> None:
+        """This node failed: nothing is sent, persisted or applied any more."""
+        self.refuse_all(reason)
+        self.stop()
+        self._node.links.stop()
+        self._node.server.flush()
+
+    def refuse_all(self, unknown: str) -> None:
+        """Fail everything that waits, truthfully: queued work is withdrawn, the rest unknown."""
+        self._node.proposals.withdraw(NotReady("ERR node is stopping"))
+        self._node.proposals.forget(OutcomeUnknown(unknown))
+        self._node.reading.fail_all(NotReady("ERR node is stopping"))

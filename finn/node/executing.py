@@ -1,0 +1,117 @@
+"""Commands that no client connection sent: ``Node.execute``, and those other members forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, UnknownCommand
+from finn.node.runs import NOBODY, OpaqueRun, Run, Waiter
+from finn.options import Consistency
+from finn.raft.core import Role
+from finn.resp.replies import encode_value, pack_command
+from finn.table import Kind
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+
+
+class Executing:
+    """Runs single commands and gives their outcome to a Deferred."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def run(
+        self,
+        cmd: list[bytes],
+        level: Consistency,
+        timeout: float,
+        convert: Callable[[bytes], Any],
+        forward: bool = True,
+    ) -> Deferred[Any]:
+        """Run a command here, or on the leader when ``forward`` allows.
+
+        Args:
+            convert: makes the result of the RESP reply.
+
+        Returns:
+            Fires within ``timeout`` seconds, with one of the three outcomes (DESIGN P2).
+        """
+        node = self._node
+        waiter = Waiter(convert)
+        run = Run(waiter, [cmd], False, node.now())
+        try:
+            route = node.dispatch.check(cmd) if cmd else None
+            if route is None:
+                raise UnknownCommand(b"")
+            run = self._start(run, route, level, timeout, forward)
+        except FinnError as e:
+            waiter.fail(e)
+            return waiter.deferred
+        if not waiter.deferred.called:
+            call = node.reactor.callLater(timeout, self._timed_out, run, route.kind)
+            waiter.deferred.addBoth(_cancel, call)
+        return waiter.deferred
+
+    def _timed_out(self, run: Run, kind: int) -> None:
+        node = self._node
+        if kind == Kind.READ or node.proposals.withdraw_run(run) or node.forwarding.withdraw(run):
+            run.fail(DeadlinePassed())
+        else:
+            run.fail(OutcomeUnknown("request timed out after it was appended"))
+
+    def _start(
+        self, run: Run, route: Any, level: Consistency, timeout: float, forward: bool
+    ) -> Run:
+        node = self._node
+        cmd = run.commands[0]
+        kind = route.kind
+        leads = node.raft is not None and node.raft.role is Role.LEADER
+        if kind == Kind.LOCAL:
+            self._local(run, cmd, route)
+        elif kind == Kind.READ and level is Consistency.LOW:
+            node.reading.read(run, level)
+        elif kind not in (Kind.READ, Kind.WRITE, Kind.OPAQUE):
+            raise UnknownCommand(cmd[0])
+        elif not leads and forward:
+            node.forwarding.forward(run, cmd, level, timeout)
+        elif kind == Kind.WRITE:
+            node.dispatch.propose(run, pack_command(cmd), 1)
+        elif kind == Kind.READ:
+            node.reading.read(run, level)
+        else:
+            return self._opaque(run, cmd, level)
+        return run
+
+    def _local(self, run: Run, cmd: list[bytes], route: Any) -> None:
+        args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
+        value = route.run(self._node.reading.call(), *args)
+        if hasattr(value, "__await__") and not isinstance(value, Deferred):
+            value = Deferred.fromCoroutine(value)
+        if isinstance(value, Deferred):
+            value.addCallbacks(
+                lambda v: run.complete([encode_value(v)]), lambda f: run.fail(f.value)
+            )
+        else:
+            run.complete([encode_value(value)])
+
+    def _opaque(self, run: Run, cmd: list[bytes], level: Consistency) -> Run:
+        node = self._node
+        call = node.host.ask(NOBODY, run.slot.fill, cmd, node.applying.last_time)
+        if not call.asked:
+            return run
+        opaque = OpaqueRun(run.slot, cmd, False, run.created, call)
+        if call.mutate is None:
+            node.reading.read(opaque, level)
+        else:
+            node.dispatch.propose(opaque, pack_command(cmd), 1)
+        return opaque
+
+
+def _cancel(result: Any, call: Any) -> Any:
+    if call.active():
+        call.cancel()
+    return result

@@ -1,0 +1,291 @@
+"""The machine as the node runs it: one way to call both styles of machine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from finn.declarative import Call, Machine, check_state, machine_commands
+from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
+from finn.interfaces import IConnectionObserver, IMachine
+from finn.node.runs import OpaqueCall, SlotConnection
+from finn.resp.replies import OK, encode_error, encode_value
+from finn.table import CommandSpec, Kind
+
+if TYPE_CHECKING:
+    from finn.interfaces import IReader, IWriter
+
+_OK = encode_value(OK)
+_NO_LIMIT = 1 << 62
+
+
+def _marker(call: Call) -> None:
+    """Run MULTI or EXEC at apply."""
+
+
+class Route:
+    """One command as the hot path wants it: plain integers and functions.
+
+    ``low`` and ``high`` bound the number of words, the name included.
+    """
+
+    __slots__ = ("kind", "low", "high", "convert", "run", "spec")
+    before_auth = False
+    immediate = False
+
+    def __init__(self, spec: CommandSpec) -> None:
+        self.kind = int(spec.kind)
+        self.low = spec.min_args + 1
+        self.high = _NO_LIMIT if spec.max_args < 0 else spec.max_args + 1
+        self.convert = spec.convert
+        self.run = spec.run
+        self.spec = spec
+
+
+class OpaqueApplier:
+    """The ``IApplier`` of an ``IMachine``: notes what the command asks for."""
+
+    def __init__(self, log: Logger) -> None:
+        self.log = log
+        self.now = 0
+        self._seed = 0
+        self._position = 0
+        self._random: random.Random | None = None
+        self._call: OpaqueCall | None = None
+
+    @property
+    def random(self) -> random.Random:
+        """Replicated random source of the command being run."""
+        if self._random is None:
+            self._random = random.Random((self._seed << 24) ^ self._position)
+        return self._random
+
+    def begin(self, call: OpaqueCall, now: int, seed: int, position: int) -> None:
+        """Start a command: ``apply`` will fill ``call``."""
+        self._call = call
+        self.now = now
+        self._seed = seed
+        self._position = position
+        self._random = None
+
+    def apply(
+        self,
+        conn: Any,
+        cmd: list[bytes],
+        mutate: Callable[[], Any] | None,
+        respond: Callable[[Any], None] | None,
+    ) -> Deferred[Any]:
+        call = self._call
+        if call is None or call.asked:
+            raise RuntimeError("apply is called once per command, before command() returns")
+        call.asked = True
+        call.mutate = mutate
+        call.respond = respond
+        call.result = Deferred()
+        return call.result
+
+    def end(self) -> None:
+        """The command returned: ``apply`` is no longer allowed."""
+        self._call = None
+
+
+class Host:
+    """Runs the commands of one machine.
+
+    Args:
+        machine: an ``IMachine`` or a ``finn.Machine``.
+        fatal: told of an error after which the machine's state cannot be trusted.
+    """
+
+    def __init__(self, machine: Any, fatal: Callable[[BaseException], None]) -> None:
+        self.machine = machine
+        self.log = Logger(namespace="finn.machine", source=self)
+        self._fatal = fatal
+        self.declarative = isinstance(machine, Machine)
+        self.specs: dict[bytes, CommandSpec] = {}
+        if self.declarative:
+            check_state(machine)
+            self.specs = machine_commands(machine)
+        elif not IMachine.providedBy(machine):
+            raise TypeError(
+                f"{type(machine).__name__} is no machine: derive it from finn.Machine, "
+                "or declare that it implements finn.interfaces.IMachine"
+            )
+        self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
+        self._applier = OpaqueApplier(self.log)
+        self._routes: dict[bytes, Route] = {}
+        for name, spec in self.specs.items():
+            route = Route(spec)
+            self._routes[name] = self._routes[name.lower()] = route
+        # Markers within a record: they keep a transaction in one piece and do nothing themselves.
+        for name in (b"MULTI", b"EXEC"):
+            spec = CommandSpec(name.decode(), Kind.WRITE, 0, 0, run=_marker)
+            self._routes[name] = Route(spec)
+
+    # -- looking up ---------------------------------------------------------------------------
+
+    def route(self, name: bytes) -> Route | None:
+        """Return the route of a command name in any spelling, or None."""
+        return self._routes.get(name) or self._routes.get(name.upper())
+
+    # -- declarative machines -----------------------------------------------------------------
+
+    def call(self, now: int, seed: int) -> Call:
+        """Return the ``call`` object of an entry."""
+        return Call(now, seed, self.log)
+
+    def execute(
+        self,
+        commands: list[list[bytes]],
+        call: Call,
+        position: int,
+        replies: list[bytes] | None,
+        resp3: bool,
+    ) -> None:
+        """Run commands of a declarative machine, one after another.
+
+        Args:
+            position: of the first command within its entry, source of ``call.random``.
+            replies: receives one reply per command; None where nobody waits for them.
+        """
+        routes = self._routes
+        for cmd in commands:
+            name = cmd[0]
+            route = routes.get(name)
+            if route is None:
+                route = routes.get(name.upper())
+                if route is None:
+                    # It was valid where it was proposed: this node runs an older machine.
+                    raise UnknownCommand(name)
+            call.position = position
+            position += 1
+            try:
+                if route.convert is None:
+                    value = route.run(call, *cmd[1:])  # type: ignore[misc]
+                else:
+                    value = route.run(call, *route.convert(cmd[1:]))  # type: ignore[misc]
+                if replies is not None:
+                    replies.append(_OK if value is OK else encode_value(value, resp3))
+            except CommandError as e:
+                if replies is not None:
+                    replies.append(encode_error(error_text(e)))
+            except (MemoryError, RecursionError):
+                raise
+            except Exception as e:
+                self.log.failure("command {name} failed", name=name.decode("ascii", "replace"))
+                if replies is not None:
+                    replies.append(encode_error(f"ERR internal error: {type(e).__name__}"))
+
+    # -- machines in the original's style -----------------------------------------------------
+
+    def ask(
+        self, connection: Any, fill: Callable[[bytes], None], command: list[bytes], now: int
+    ) -> OpaqueCall:
+        """Call ``IMachine.command`` for a client, to learn what the command is.
+
+        The first call's ``mutate`` is never used: the state may change before the entry's turn.
+        """
+        call = OpaqueCall()
+        reply = call.reply = SlotConnection(connection, fill)
+        applier = self._applier
+        applier.begin(call, now, 0, 0)
+        try:
+            value = self.machine.command(applier, reply, command)
+            if not call.asked and not reply.filled and value is not None:
+                self._local_value(reply, value)
+        except Exception as e:
+            call.asked = False
+            if not reply.filled:
+                reply.write_error(self._error_of(e, command))
+        finally:
+            applier.end()
+        return call
+
+    def ask_early(self, connection: Any, command: list[bytes], now: int) -> OpaqueCall:
+        """Like ``ask``, for a command within MULTI: a reply given at once is kept for EXEC."""
+        early: list[bytes] = []
+        call = self.ask(connection, early.append, command, now)
+        call.early = early
+        return call
+
+    def _local_value(self, reply: SlotConnection, value: Any) -> None:
+        if isinstance(value, Deferred):
+            value.addCallbacks(
+                lambda v: None if reply.filled else reply.write_value(v),
+                lambda f: None if reply.filled else reply.write_error(error_text(f.value)),
+            )
+        else:
+            reply.write_value(value)
+
+    def _error_of(self, error: Exception, command: list[bytes]) -> str:
+        if isinstance(error, (UnknownCommand, WrongArity, CommandError)):
+            return error_text(error)
+        self.log.failure("command {name} failed", name=command[0].decode("ascii", "replace"))
+        return f"ERR internal error: {type(error).__name__}"
+
+    def mutate(self, command: list[bytes], now: int, seed: int, position: int) -> tuple[Any, bool]:
+        """Run one committed command of an ``IMachine``.
+
+        Returns:
+            The value and True, or the error text and False.
+        """
+        call = OpaqueCall()
+        applier = self._applier
+        applier.begin(call, now, seed, position)
+        try:
+            self.machine.command(applier, None, command)
+            value = call.mutate() if call.mutate is not None else None
+        except UnknownCommand:
+            raise
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as e:
+            return self._error_of(e, command), False
+        finally:
+            applier.end()
+        return value, True
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the machine, kept in snapshots."""
+        return str(getattr(self.machine, "machine_name", type(self.machine).__name__))
+
+    @property
+    def version(self) -> int:
+        """Version of the machine's snapshot format."""
+        return int(getattr(self.machine, "snapshot_version", 1))
+
+    def snapshot(self, file: IWriter) -> Generator[None, None, None] | None:
+        """Begin a snapshot; a generator is run to its first yield, which is the freeze."""
+        steps = self.machine.snapshot(file)
+        if isinstance(steps, Generator):
+            try:
+                next(steps)
+            except StopIteration:
+                return None
+            return steps
+        return None
+
+    def restore(self, file: IReader) -> Generator[None, None, None] | None:
+        """Begin to restore; a generator has to be run to its end."""
+        steps = self.machine.restore(file)
+        return steps if isinstance(steps, Generator) else None
+
+    def reads_expired(self, commands: list[list[bytes]], applied_ms: int, wall_ms: int) -> bool:
+        """Say whether a read would see a key that has expired by the leader's clock only.
+
+        The machine's optional ``next_expiry`` (ms, or None) keeps the usual case to one
+        comparison; its ``needs_tick(commands, applied_ms, wall_ms)`` says whether a key they read
+        expires after ``applied_ms`` and not after ``wall_ms``.
+        """
+        next_expiry = getattr(self.machine, "next_expiry", None)
+        if next_expiry is None or wall_ms < next_expiry:
+            return False
+        needs_tick = getattr(self.machine, "needs_tick", None)
+        return bool(needs_tick is not None and needs_tick(commands, applied_ms, wall_ms))

@@ -1,0 +1,138 @@
+"""Becoming a member: bootstrap a cluster, join one, or wait to be added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from finn.errors import CommandError, FinnError
+from finn.raft.configuration import Configuration, Member
+from finn.raft.entries import CONFIGURATION, Entry, make_entry
+from finn.raft.ready import HardState
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+
+# Pauses between rounds over the join addresses, seconds: doubling from first to last.
+FIRST_PAUSE = 0.1
+LAST_PAUSE = 2.0
+# TRY replies followed in a row before the round is over.
+MAX_HOPS = 5
+
+
+class Joining:
+    """Makes a fresh node a member, as its options say."""
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Do not try again."""
+        self._stopped = True
+
+    async def begin(self) -> Configuration | None:
+        """Decide what a fresh node does first.
+
+        Returns:
+            The configuration of a new cluster that the node is to found, or None when it has to be
+            added to one.
+        """
+        options = self._node.options
+        if options.wait:
+            self.log.info("waiting to be added with RAFTADDPEER {address}", address=options.address)
+            return None
+        if not options.join:
+            return self._alone()
+        if options.join[0] != options.address:
+            return None
+        # Bootstrap is guarded: the others may have a cluster already (DESIGN section 5).
+        for address in options.join[1:]:
+            if await self._has_cluster(address):
+                self.log.info("{address} has a cluster already, joining it", address=address)
+                return None
+        return self._alone()
+
+    def _alone(self) -> Configuration:
+        node = self._node
+        self.log.info("enable single node")
+        return Configuration((Member(node.identity.node_id, node.options.address),))
+
+    async def found(self, configuration: Configuration) -> Entry:
+        """Write the first entry of a new cluster: its configuration, at index 1 of term 1.
+
+        The cluster id comes last: it says that the rest is there. A crash before it leaves a node
+        that is still fresh; its next start begins again.
+        """
+        node = self._node
+        store = node.store
+        await store.save_state(HardState(1, 0))
+        payload = configuration.encode()
+        entry = make_entry(1, 1, CONFIGURATION, node.wall_ms(), 0, 0, [payload])
+        store.append([entry])
+        await store.sync()
+        node.identity.cluster_id = node.new_cluster_id()
+        await node.save_identity()
+        return entry
+
+    async def join(self, addresses: list[str]) -> None:
+        """Ask addresses for membership until one adds this node, or it is stopped."""
+        node = self._node
+        own = node.options.address
+        others = [a for a in addresses if a != own]
+        pause = FIRST_PAUSE
+        said = ""
+        while others and not self._stopped and not self._is_settled():
+            for address in others:
+                outcome = await self._ask(address)
+                if outcome is None or self._stopped:
+                    return
+                text = f"failed to join node at {address}: {outcome}"
+                if text != said:
+                    self.log.warn("{text}, retrying", text=text)
+                    said = text
+            await node.sleep(pause)
+            pause = min(pause * 2, LAST_PAUSE)
+
+    def _is_settled(self) -> bool:
+        """Whether the cluster knows this node under its address."""
+        node = self._node
+        raft = node.raft
+        member = raft.configuration.get(node.identity.node_id) if raft is not None else None
+        return member is not None and member.address == node.options.address
+
+    async def _ask(self, address: str) -> str | None:
+        """Ask one address, follow TRY; returns None when added, else why not."""
+        own = self._node.options.address.encode()
+        for _ in range(MAX_HOPS):
+            try:
+                await self._node.ask_node(address, b"RAFTADDPEER", own)
+            except CommandError as e:
+                text = str(e)
+                if text.startswith("TRY "):
+                    address = text[4:]
+                    continue
+                return None if text == "peer already known" else text
+            except Exception as e:
+                return str(e) or type(e).__name__
+            return None
+        return "too many redirections"
+
+    async def _has_cluster(self, address: str) -> bool:
+        try:
+            peers = await self._node.ask_node(address, b"RAFTPEERS")
+        except Exception:
+            return False
+        return bool(peers)
+
+    async def rename_alone(self) -> None:
+        """The only member has a new address: nobody else has to be told."""
+        node = self._node
+        await node.when_leader()
+        try:
+            await node.membership.rename(node.identity.node_id, node.options.address)
+        except FinnError as e:
+            self.log.warn("the new address is not noted yet: {error}", error=str(e))

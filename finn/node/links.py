@@ -1,0 +1,292 @@
+"""The links of a node: one dialled to each peer, those that peers dialled, and what comes on them.
+
+Requests go out on the link this node dialled, replies on the one they came by; either will do when
+the other is down. Only ``raft`` links count for the core; snapshots have links of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from finn.node.status import state_of
+from finn.protocols.dialer import Dialer
+from finn.protocols.handshake import LinkIdentity, PeerHello
+from finn.protocols.link import ILinkHandler, MemberLink, accept_link, probe
+from finn.protocols.wire import (
+    Forward,
+    ForwardReply,
+    SnapshotOffer,
+    Status,
+    StatusRequest,
+    encode,
+    encode_cached,
+)
+from finn.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+    from finn.raft.configuration import Configuration
+
+_RAFT_TYPES = frozenset((AppendEntries, AppendReply, RequestVote, TimeoutNow, VoteReply))
+# A peer whose status is older than this is shown as ``Timeout``, seconds.
+STATUS_AGE = 2.5
+
+
+@implementer(ILinkHandler)
+class Links:
+    """All member links of a node."""
+
+    log = Logger(namespace="finn.protocols")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._dialers: dict[int, Dialer] = {}
+        self._incoming: dict[int, MemberLink] = {}
+        self._all: set[MemberLink] = set()
+        self._statuses: dict[int, tuple[float, Status]] = {}
+        self._polls = 0
+        self._stopped = False
+
+    # -- who this node is ---------------------------------------------------------------------
+
+    def identity(self) -> LinkIdentity:
+        node = self._node
+        identity = node.identity
+        return LinkIdentity(
+            identity.node_id,
+            identity.cluster_id,
+            node.options.address,
+            node.instance,
+            node.options.secret,
+            node.is_fresh,
+            node.tls is not None and node.options.tls_ca is not None,
+        )
+
+    def accept_link(self, hello: PeerHello) -> str | None:
+        node = self._node
+        if node.raft is None:
+            return "the node is still starting"
+        if self._stopped:
+            return "the node is stopping"
+        if hello.kind == "probe":
+            return None
+        if node.raft.removed:
+            return "the node was removed from the cluster"
+        if node.identity.cluster_id == 0:
+            node.adopt_cluster(hello.cluster_id)
+        return None
+
+    def link_refused(self, hello: PeerHello, reason: str) -> None:
+        self._node.looked_for(hello, reason)
+
+    # -- life of links ------------------------------------------------------------------------
+
+    def follow(self, configuration: Configuration) -> None:
+        """Keep a link up to every other member, and to nobody else."""
+        node = self._node
+        wanted = {m.id: m.address for m in configuration.members if m.id != node.identity.node_id}
+        if node.raft is not None and node.raft.removed:
+            wanted = {}
+        for peer_id in sorted(set(self._dialers) - set(wanted)):
+            self._dialers.pop(peer_id).stop()
+            self._statuses.pop(peer_id, None)
+            if node.raft is not None:
+                node.raft.peer_lost(peer_id, node.now())
+        for peer_id, address in sorted(wanted.items()):
+            dialer = self._dialers.get(peer_id)
+            if dialer is not None:
+                dialer.set_address(address)
+                continue
+            dialer = Dialer(node.reactor, peer_id, address, self, node.random, tls=node.tls)
+            self._dialers[peer_id] = dialer
+            dialer.start()
+
+    def accept(self, connection: Any, command: list[bytes], rest: bytes) -> None:
+        """A client connection asked to become a link."""
+        accept_link(connection, command, rest, self, self._node.reactor)
+
+    def probe(self, address: str, timeout: float) -> Deferred[PeerHello]:
+        """Ask who answers at an address."""
+        node = self._node
+        return probe(node.reactor, address, self.identity(), timeout, node.tls)
+
+    def link_made(self, link: MemberLink) -> None:
+        self._all.add(link)
+        node = self._node
+        if link.kind != "raft":
+            return
+        raft = node.raft
+        assert raft is not None
+        now = node.now()
+        if link.incoming:
+            old = self._incoming.get(link.peer_id)
+            self._incoming[link.peer_id] = link
+            if old is not None:
+                old.abort("replaced by a newer link")
+            self._dial(link.peer_id)
+        else:
+            raft.peer_connected(link.peer_id, now)
+            if link.instance_changed and link.peer_id == raft.leader_id:
+                raft.leader_suspect(now)
+            node.forwarding.leader_known()
+        node.wake()
+
+    def link_lost(self, link: MemberLink, reason: Failure) -> None:
+        self._all.discard(link)
+        node = self._node
+        if link.kind != "raft" or node.raft is None or self._stopped:
+            return
+        peer = link.peer_id
+        if link.incoming:
+            if self._incoming.get(peer) is link:
+                del self._incoming[peer]
+        else:
+            node.raft.peer_lost(peer, node.now())
+            node.forwarding.link_lost(peer)
+        if peer == node.raft.leader_id:
+            # Crash detection: whoever answers there now tells whether the leader lives.
+            self._dial(peer)
+        node.wake()
+
+    def _dial(self, peer_id: int) -> None:
+        dialer = self._dialers.get(peer_id)
+        if dialer is not None:
+            dialer.dial_now()
+
+    def dial_failed(self, peer_id: int, address: str, refused: bool) -> None:
+        node = self._node
+        raft = node.raft
+        if refused and raft is not None and peer_id == raft.leader_id:
+            raft.leader_suspect(node.now())
+            node.wake()
+
+    def stop(self) -> None:
+        """Close all links and dial no more."""
+        self._stopped = True
+        dialers, self._dialers = self._dialers, {}
+        for dialer in dialers.values():
+            dialer.stop()
+        for link in list(self._all):
+            link.close()
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def bytes_received(self, link: MemberLink) -> None:
+        raft = self._node.raft
+        if raft is not None and link.peer_id == raft.leader_id:
+            raft.leader_contact(link.peer_id, raft.current_term, self._node.now())
+
+    def message_received(self, link: MemberLink, message: Any) -> None:
+        node = self._node
+        kind = type(message)
+        raft = node.raft
+        if raft is None or self._stopped:
+            return
+        if kind in _RAFT_TYPES:
+            if link.kind == "raft":
+                raft.receive(link.peer_id, message, node.now())
+                node.wake()
+        elif kind is Forward:
+            node.forwarding.received(link, message)
+        elif kind is ForwardReply:
+            node.forwarding.answered(message)
+            node.wake()
+        elif kind is StatusRequest:
+            link.send(encode(self._own_status(message.request_id)))
+        elif kind is Status:
+            self._statuses[link.peer_id] = (node.now(), message)
+        elif kind is SnapshotOffer and link.kind == "snapshot":
+            node.snapshots.transfers.offered(link, message)
+
+    def send(self, peer_id: int, message: Any) -> None:
+        """Send one of the core's messages; it is lost when there is no link."""
+        kind = type(message)
+        replies = kind is AppendReply or kind is VoteReply
+        link = self._link(peer_id, replies)
+        if link is not None:
+            link.send(encode_cached(message))
+
+    def send_frame(self, peer_id: int, data: bytes) -> bool:
+        """Send a request to a peer; False when there is no link of ours to it."""
+        dialer = self._dialers.get(peer_id)
+        if dialer is None or dialer.link is None:
+            return False
+        dialer.link.send(data)
+        return True
+
+    def _link(self, peer_id: int, replies: bool) -> MemberLink | None:
+        dialer = self._dialers.get(peer_id)
+        outgoing = dialer.link if dialer is not None else None
+        incoming = self._incoming.get(peer_id)
+        if replies:
+            return incoming or outgoing
+        return outgoing or incoming
+
+    # -- how the peers are --------------------------------------------------------------------
+
+    def _own_status(self, request_id: int) -> Status:
+        node = self._node
+        raft = node.raft
+        assert raft is not None
+        return Status(
+            state_of(node),
+            node.options.address,
+            raft.current_term,
+            raft.leader_address or "",
+            raft.log.last_index,
+            raft.commit_index,
+            node.applying.last_applied,
+            request_id,
+        )
+
+    def poll(self) -> None:
+        """Ask the peers how they are, about once a second (called twice as often)."""
+        self._polls += 1
+        if self._polls % 2:
+            return
+        request = encode(StatusRequest(self._polls))
+        for dialer in self._dialers.values():
+            if dialer.link is not None:
+                dialer.link.send(request)
+
+    def peer_states(self) -> list[tuple[str, str]]:
+        """Return address and state of every member, sorted by address."""
+        node = self._node
+        raft = node.raft
+        if raft is None:
+            return []
+        states = []
+        for member in raft.configuration.members:
+            if member.id == node.identity.node_id:
+                states.append((member.address, state_of(node)))
+            else:
+                states.append((member.address, self._state_of(member.id)))
+        if raft.removed:
+            states = [(node.options.address, state_of(node))]
+        return sorted(states)
+
+    def _state_of(self, peer_id: int) -> str:
+        dialer = self._dialers.get(peer_id)
+        if dialer is None or dialer.link is None:
+            return "Invalid"
+        seen, status = self._statuses.get(peer_id, (None, None))
+        if seen is None or status is None:
+            return "Leader" if self._is_leader(peer_id) else "Follower"
+        if self._node.now() - seen > STATUS_AGE:
+            return "Timeout"
+        return status.state
+
+    def _is_leader(self, peer_id: int) -> bool:
+        raft = self._node.raft
+        return raft is not None and raft.leader_id == peer_id

@@ -1,0 +1,109 @@
+"""Reading: when a read may be served at its consistency level, and what it waits for otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finn.declarative import Call
+from finn.errors import NotReady
+from finn.node.reads import Reads
+from finn.node.runs import OpaqueRun, Run, Transaction
+from finn.options import Consistency
+from finn.raft.core import Role
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+
+
+class Reading(Reads):
+    """The reads of a node, served and waiting."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(self.serve)
+        self._node = node
+
+    def call(self) -> Call:
+        """Return the ``call`` of a read: its time is that of the last applied entry."""
+        node = self._node
+        return node.host.call(node.applying.last_time, 0)
+
+    def at_once(self, level: Consistency, commands: list[list[bytes]]) -> bool:
+        """Say whether reads may be served right now, without any waiting.
+
+        At ``medium`` the leader's lease is looked at here, when the read is executed, with the
+        clock of this moment: a stalled reactor cannot serve what it was asked before the stall
+        (hashicorp/raft#603).
+        """
+        node = self._node
+        raft = node.raft
+        if raft is None or raft.removed:
+            return False
+        if level is Consistency.LOW:
+            return True
+        return (
+            level is Consistency.MEDIUM
+            and raft.role is Role.LEADER
+            and node.applying.last_applied >= raft.commit_index
+            and raft.lease_valid(node.now())
+            and not self._expired(commands)
+        )
+
+    def _expired(self, commands: list[list[bytes]]) -> bool:
+        node = self._node
+        return node.host.reads_expired(commands, node.applying.last_time, node.wall_ms())
+
+    def read(self, run: Run, level: Consistency) -> None:
+        """Serve a read as soon as its level allows, or fail it."""
+        if run.ended:
+            return
+        if self.at_once(level, run.commands):
+            self.serve(run)
+            return
+        node = self._node
+        refusal = node.dispatch.refusal()
+        raft = node.raft
+        if refusal is not None or raft is None:
+            run.fail(refusal or NotReady())
+            return
+        now = node.now()
+        if self._expired(run.commands):
+            self._tick(run, level, now)
+        elif level is Consistency.MEDIUM and raft.lease_valid(now):
+            # The lease is looked at again when the read is executed.
+            self.after(raft.commit_index, run, now, lambda r: self.read(r, level))
+        else:
+            # Without a lease a quorum round says the same (thesis 6.4).
+            self.confirm(run, now)
+        node.wake()
+
+    def _tick(self, run: Run, level: Consistency, now: float) -> None:
+        """Append an empty entry, which carries the leader's clock to every node."""
+        node = self._node
+        node.proposals.add(Run(_Ticked(node, run, level), [], False, now), b"", 0, now)
+
+    def serve(self, run: Run) -> None:
+        """Execute a read now."""
+        node = self._node
+        if isinstance(run, Transaction):
+            node.transactions.read(run)
+        elif isinstance(run, OpaqueRun):
+            run.complete_with(None)
+        else:
+            replies: list[bytes] = []
+            node.host.execute(run.commands, self.call(), 0, replies, run.resp3)
+            run.complete(replies)
+
+
+class _Ticked:
+    """The slot of an empty entry: once that is applied, the read is tried again."""
+
+    def __init__(self, node: Node, run: Run, level: Consistency) -> None:
+        self._node, self._run, self._level = node, run, level
+
+    def fill(self, data: bytes) -> None:
+        """Go on behind the entry, which is being applied; a read finds out itself if it failed."""
+        node = self._node
+        index = node.applying.last_applied + 1
+        node.reading.after(
+            index, self._run, node.now(), lambda r: node.reading.read(r, self._level)
+        )

@@ -1,0 +1,278 @@
+"""Runs: consecutive commands of one client that share their fate and their reply slot.
+
+A run waits in a proposal, or for its turn to read. It ends exactly once: ``complete`` with the
+replies, or ``fail`` with one error for every command. Runs of a connection that have to wait for
+it are its ``followers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from finn.errors import CommandError, error_text
+from finn.resp.replies import encode_error, encode_value
+
+
+class Waiter:
+    """A slot whose reply goes to a Deferred instead of a connection.
+
+    Args:
+        convert: makes the Deferred's result of the RESP bytes; may raise CommandError.
+    """
+
+    __slots__ = ("deferred", "_convert")
+
+    def __init__(self, convert: Callable[[bytes], Any]) -> None:
+        self.deferred: Deferred[Any] = Deferred()
+        self._convert = convert
+
+    def fill(self, data: bytes) -> None:
+        """Fire the Deferred with the converted reply."""
+        if self.deferred.called:
+            return
+        try:
+            value = self._convert(data)
+        except CommandError as e:
+            self.deferred.errback(e)
+        else:
+            self.deferred.callback(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the Deferred with the exception itself, not with its text."""
+        if not self.deferred.called:
+            self.deferred.errback(error)
+
+
+class Run:
+    """Commands that run one after another and are answered together.
+
+    Invariant: ``slot`` is None exactly when the run has ended.
+    """
+
+    __slots__ = ("slot", "commands", "resp3", "followers", "created")
+
+    def __init__(self, slot: Any, commands: list[list[bytes]], resp3: bool, created: float) -> None:
+        self.slot: Any = slot  # an ISlot or a Waiter
+        self.commands = commands
+        self.resp3 = resp3
+        self.followers: list[Callable[[], None]] | None = None
+        self.created = created
+
+    @property
+    def ended(self) -> bool:
+        """Whether the replies are given already."""
+        return self.slot is None
+
+    def complete(self, replies: Sequence[bytes]) -> None:
+        """Give the replies, one per command, in order."""
+        slot = self.slot
+        if slot is not None:
+            self.slot = None
+            slot.fill(replies[0] if len(replies) == 1 else b"".join(replies))
+            if self.followers is not None:
+                self._go_on()
+
+    def fail(self, error: BaseException) -> None:
+        """Answer every command with the same error."""
+        slot = self.slot
+        if type(slot) is Waiter:
+            self.slot = None
+            slot.fail(error)
+            self._go_on()
+        elif slot is not None:
+            self.complete([encode_error(error_text(error))] * len(self.commands))
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once this run has ended."""
+        if self.followers is None:
+            self.followers = []
+        self.followers.append(action)
+
+    def _go_on(self) -> None:
+        followers, self.followers = self.followers, None
+        for action in followers or ():
+            action()
+
+
+class Transaction(Run):
+    """MULTI ... EXEC: one reply, an array with the replies of the commands."""
+
+    __slots__ = ("calls",)
+
+    def __init__(
+        self,
+        slot: Any,
+        commands: list[list[bytes]],
+        resp3: bool,
+        created: float,
+        calls: list[OpaqueCall] | None = None,
+    ) -> None:
+        super().__init__(slot, commands, resp3, created)
+        self.calls = calls
+
+    def complete(self, replies: Sequence[bytes]) -> None:
+        """Give the replies of the commands between MULTI and EXEC."""
+        Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
+
+    def fail(self, error: BaseException) -> None:
+        """Answer EXEC with an error: nothing was applied, or nobody knows."""
+        Run.complete(self, [encode_error(error_text(error))])
+
+
+class OpaqueCall:
+    """What an ``IMachine.command`` asked for when it was called with a connection."""
+
+    __slots__ = ("mutate", "respond", "result", "asked", "reply", "early")
+
+    def __init__(self) -> None:
+        self.mutate: Callable[[], Any] | None = None
+        self.respond: Callable[[Any], None] | None = None
+        self.result: Deferred[Any] | None = None
+        self.asked = False
+        self.reply: SlotConnection | None = None
+        self.early: list[bytes] = []  # what a local command within MULTI replied
+
+    def reply_now(self, value: Any, error: BaseException | None = None) -> bytes:
+        """Return the reply as bytes, for EXEC's array."""
+        assert self.reply is not None
+        if self.asked:
+            self.reply.redirect(self.early.append)
+            if error is None:
+                self.succeed(value)
+            else:
+                self.fail(error)
+        return self.early[0] if self.early else b"$-1\r\n"
+
+    def succeed(self, value: Any) -> None:
+        """Write the reply, then tell the machine."""
+        if self.respond is not None:
+            self.respond(value)
+        elif self.reply is not None and not self.reply.filled:
+            self.reply.write_value(value)
+        if self.result is not None and not self.result.called:
+            self.result.callback(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Write the error, then tell the machine."""
+        if self.reply is not None and not self.reply.filled:
+            self.reply.write_error(error_text(error))
+        result = self.result
+        if result is not None and not result.called:
+            # Most machines ignore the Deferred: an unhandled error there is no news.
+            result.addErrback(lambda _: None)
+            result.errback(error)
+
+
+class OpaqueRun(Run):
+    """One command of an ``IMachine``: its ``respond`` writes the reply into the slot itself."""
+
+    __slots__ = ("call",)
+
+    def __init__(
+        self, slot: Any, command: list[bytes], resp3: bool, created: float, call: OpaqueCall
+    ) -> None:
+        super().__init__(slot, [command], resp3, created)
+        self.call = call
+
+    def complete_with(self, value: Any) -> None:
+        """End with the machine's value."""
+        if self.slot is not None:
+            self.slot = None
+            self.call.succeed(value)
+            self._go_on()
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        slot = self.slot
+        if slot is not None:
+            self.slot = None
+            if type(slot) is Waiter:
+                slot.fail(error)
+            self.call.fail(error)
+            self._go_on()
+
+
+class SlotConnection:
+    """What ``IMachine.command`` is handed as its connection: the reply slot of one command."""
+
+    __slots__ = ("_connection", "_fill", "_parts", "_open", "filled")
+
+    def __init__(self, connection: Any, fill: Callable[[bytes], None]) -> None:
+        self._connection = connection
+        self._fill = fill
+        self._parts: list[bytes] = []
+        self._open = 1  # replies still missing, arrays open their elements
+        self.filled = False
+
+    @property
+    def id(self) -> int:
+        """Number of the connection."""
+        return int(self._connection.id)
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return str(self._connection.peer)
+
+    @property
+    def context(self) -> Any:
+        """The machine's own value for this connection."""
+        return self._connection.context
+
+    @context.setter
+    def context(self, value: Any) -> None:
+        self._connection.context = value
+
+    def _write(self, data: bytes, opens: int = 0) -> None:
+        if self.filled:
+            raise RuntimeError("this command has been answered already")
+        self._parts.append(data)
+        self._open += opens - 1
+        if self._open == 0:
+            self.filled = True
+            self._fill(b"".join(self._parts))
+
+    def redirect(self, fill: Callable[[bytes], None]) -> None:
+        """Send the reply elsewhere: within a transaction it becomes part of EXEC's."""
+        self._fill = fill
+
+    def write_string(self, text: str) -> None:
+        self._write(b"+%s\r\n" % " ".join(text.split("\r\n")).replace("\n", " ").encode())
+
+    def write_bulk(self, data: bytes | str) -> None:
+        raw = data.encode() if isinstance(data, str) else data
+        self._write(b"$%d\r\n%s\r\n" % (len(raw), raw))
+
+    def write_integer(self, number: int) -> None:
+        self._write(b":%d\r\n" % number)
+
+    def write_array(self, count: int) -> None:
+        self._write(b"*%d\r\n" % count, opens=count)
+
+    def write_null(self) -> None:
+        self._write(b"_\r\n" if self._connection.resp3 else b"$-1\r\n")
+
+    def write_error(self, text: str) -> None:
+        self._write(encode_error(text))
+
+    def write_raw(self, data: bytes) -> None:
+        self._write(data)
+
+    def write_value(self, value: Any) -> None:
+        """Reply with a Python value, as the declarative API does."""
+        self._write(encode_value(value, self._connection.resp3))
+
+
+class Nobody:
+    """Stands for the connection of a command that no client sent."""
+
+    id = 0
+    peer = ""
+    context: Any = None
+    resp3 = False
+
+
+NOBODY = Nobody()

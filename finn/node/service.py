@@ -1,0 +1,465 @@
+"""``Node``: one member of a cluster, as a Twisted service."""
+
+from __future__ import annotations
+
+import random as random_module
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from finn.errors import FinnError, Removed, StartFailed, UnknownCommand
+from finn.node.applying import Applying
+from finn.node.asking import ask
+from finn.node.commands import BUILTINS
+from finn.node.dispatch import Dispatch
+from finn.node.driver import Driver
+from finn.node.executing import Executing
+from finn.node.forwarding import Forwarding
+from finn.node.host import Host
+from finn.node.joining import Joining
+from finn.node.links import Links
+from finn.node.membership import Membership
+from finn.node.opening import Opening
+from finn.node.proposals import Proposals
+from finn.node.reading import Reading
+from finn.node.snapshotting import Snapshotting
+from finn.node.status import status_of
+from finn.node.stopping import stop_node
+from finn.node.transactions import Transactions
+from finn.options import Consistency, NodeOptions
+from finn.protocols.handshake import PeerHello
+from finn.protocols.server import ClientFactory, ClientLimits
+from finn.protocols.transport import listen
+from finn.raft.core import Raft, Role
+from finn.resp.replies import parse_reply
+from finn.storage.disk import ThreadDisk
+from finn.storage.files import OSFiles
+from finn.storage.identity import DirectoryLock, Identity, read_boot_id
+
+if TYPE_CHECKING:
+    from finn.interfaces import IDisk, IFiles, ILogStore
+
+# How often deadlines of requests are looked at, seconds.
+SWEEP = 0.5
+
+
+def boot_time() -> float:
+    """Monotonic seconds that go on during suspend where the system can tell (DESIGN section 4)."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class Node(MultiService):
+    """A member of a cluster: replicates a machine and serves it.
+
+    Add it to an application with ``setServiceParent``, or call ``startService`` and
+    ``stopService``. It never stops the reactor: a fatal error fires ``when_failed``.
+
+    Args:
+        reactor: the reactor, or a fake one.
+        machine: a ``finn.Machine`` or an ``IMachine``.
+        options: all settings.
+        files, disk, random, monotonic, wall, boot_id: stand-ins for tests: the file system,
+            the disk thread, the random source, monotonic seconds, wall clock seconds, and what
+            names this run of the operating system.
+
+    Attributes:
+        store: the log store, None before it is open.
+        log: the node's logger.
+    """
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(
+        self,
+        reactor: Any,
+        machine: Any,
+        options: NodeOptions | None = None,
+        *,
+        files: IFiles | None = None,
+        disk: IDisk | None = None,
+        random: random_module.Random | None = None,
+        monotonic: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
+        boot_id: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.reactor = reactor
+        self.options = options or NodeOptions()
+        self.options.check()
+        self.random = random or random_module.Random(random_module.SystemRandom().getrandbits(64))
+        self.now: Callable[[], float] = monotonic or (
+            boot_time if isinstance(reactor, ReactorBase) else reactor.seconds
+        )
+        self._wall: Callable[[], float] = wall or reactor.seconds
+        self.files: IFiles = files or OSFiles()
+        self.boot_id: Callable[[], str] = boot_id or (lambda: read_boot_id(self.files))
+        self.disk: IDisk = disk or ThreadDisk(reactor, "finn-disk")
+        self.instance = self.random.getrandbits(63) | 1
+        self.host = Host(machine, self.fatal)
+        self.identity: Identity
+        self.store: ILogStore
+        self.raft: Raft | None = None
+        self.driver: Driver | None = None
+        self.proposals = Proposals()
+        self.reading = Reading(self)
+        self.executing = Executing(self)
+        self.applying = Applying(
+            self.host, self.proposals, self._read_log, self.wake, self._apply_failed, self.now
+        )
+        self.transactions = Transactions(self)
+        self.dispatch = Dispatch(self, BUILTINS)
+        self.links = Links(self)
+        self.membership = Membership(self)
+        self.joining = Joining(self)
+        self.forwarding = Forwarding(self)
+        self.snapshots = Snapshotting(self)
+        self.server = ClientFactory(
+            self.dispatch,
+            ClientLimits(
+                max_clients=self.options.max_clients,
+                idle_timeout=self.options.idle_timeout,
+                auth_required=self.options.secret is not None,
+            ),
+            reactor,
+        )
+        self.tls: Any = None
+        self.port: Any = None
+        self.lock: DirectoryLock
+        self.store_open = False
+        self.started_at = 0.0
+        self.failure: BaseException | None = None
+        self.stopping = False
+        self._sweep_call: Any = None
+        self._sleeps: list[Any] = []
+        self._ready: list[Deferred[Any]] = []
+        self._leading: list[Deferred[Any]] = []
+        self._failing: list[Deferred[Any]] = []
+        self._observers: list[Callable[[str], None]] = []
+        self._is_ready = False
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Lock the data directory, bind the port, and begin to restore in the background.
+
+        Raises:
+            StartFailed: with one line for the user.
+        """
+        super().startService()
+        self.started_at = self.reactor.seconds()
+        opening = Opening(self)
+        try:
+            opening.prepare()
+            self._listen()
+        except FinnError as e:
+            self._give_up_start()
+            raise StartFailed(str(e)) from None
+        except BaseException:
+            self._give_up_start()
+            raise
+        self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
+        done = Deferred.fromCoroutine(opening.open())
+        done.addErrback(self._failed)
+
+    def _give_up_start(self) -> None:
+        self.running = 0
+        self.lock.release()
+
+    def _listen(self) -> None:
+        options = self.options
+        if options.tls_cert is not None:
+            from finn.protocols.tls import TLSMaterial
+
+            self.tls = TLSMaterial(options.tls_cert, str(options.tls_key), options.tls_ca)
+        failures: list[Any] = []
+        try:
+            listening = listen(self.reactor, options.listen, self.server, self.tls)
+        except (ValueError, KeyError) as e:
+            raise StartFailed(f"cannot listen on {options.listen!r}: {e}") from None
+        listening.addCallbacks(self._listens, failures.append)
+        if failures:
+            error = failures[0].value
+            if isinstance(error, CannotListenError):
+                error = error.socketError
+            raise StartFailed(f"cannot listen on {options.listen}: {error}")
+
+    def _listens(self, port: Any) -> None:
+        self.port = port
+
+    def stopService(self) -> Deferred[Any]:
+        """Hand over leadership, sync, and close.
+
+        Returns:
+            Fires when the directory is free again.
+        """
+        if not self.running:
+            return succeed(None)
+        done: Deferred[Any] = Deferred.fromCoroutine(stop_node(self))
+        stopped = super().stopService()
+        if isinstance(stopped, Deferred):
+            done.addCallback(lambda _: stopped)
+        return done
+
+    def fatal(self, error: BaseException, unexpected: bool = False) -> None:
+        """This node cannot go on: say so once, fail what waits truthfully, and stop serving."""
+        if self.failure is not None or not self.running:
+            return
+        self.failure = error
+        if unexpected:
+            self.log.failure("node failed", Failure(error))
+        else:
+            self.log.error("{error}", error=str(error))
+        if self.driver is not None:
+            self.driver.abandon("node failed")
+        for waiting in (self._failing, self._ready, self._leading):
+            pending, waiting[:] = waiting[:], []
+            for deferred in pending:
+                if waiting is self._failing:
+                    deferred.callback(error)
+                else:
+                    deferred.addErrback(lambda _: None)
+                    deferred.errback(error)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value or FinnError("failed")
+        self.fatal(error, unexpected=not isinstance(error, FinnError))
+
+    def _apply_failed(self, error: BaseException) -> None:
+        if isinstance(error, UnknownCommand):
+            error = StartFailed(
+                f"a committed command is unknown to this machine ({error}): "
+                "it is older than the one that wrote it"
+            )
+        self.fatal(error, unexpected=not isinstance(error, FinnError))
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def wall_ms(self) -> int:
+        """Wall clock, milliseconds since 1970."""
+        return int(self._wall() * 1000)
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Return a Deferred that fires later, or at once when the node stops."""
+        deferred: Deferred[None] = Deferred()
+
+        def wake() -> None:
+            self._sleeps.remove(item)
+            deferred.callback(None)
+
+        item = (self.reactor.callLater(seconds, wake), deferred)
+        self._sleeps.append(item)
+        return deferred
+
+    def wake_sleepers(self) -> None:
+        """End every ``sleep`` now."""
+        sleeps, self._sleeps = self._sleeps, []
+        for call, deferred in sleeps:
+            call.cancel()
+            deferred.callback(None)
+
+    def wake(self) -> None:
+        """Ask for a turn of the driver."""
+        if self.driver is not None:
+            self.driver.wake()
+        else:
+            self.server.flush()
+
+    def _sweep(self) -> None:
+        """Twice a second: fail what waited too long."""
+        self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
+        before = self.now() - self.options.request_timeout
+        self.proposals.expire(before)
+        self.reading.expire(before)
+        self.forwarding.expire(before)
+        self.links.poll()
+        self.snapshots.check()
+        self.server.flush()
+
+    def stop_sweeping(self) -> None:
+        """No more timers of the node itself."""
+        if self._sweep_call is not None and self._sweep_call.active():
+            self._sweep_call.cancel()
+
+    # -- what the application asks ------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Restored, a member, and applied up to what is known to be committed."""
+        return self._is_ready
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this node belongs to a cluster's configuration."""
+        raft = self.raft
+        return raft is not None and raft.configuration.get(self.identity.node_id) is not None
+
+    def when_ready(self) -> Deferred[Any]:
+        """Fires with the node once it has restored its state and knows a leader."""
+        return self._when(self._ready, self._is_ready)
+
+    def when_leader(self) -> Deferred[Any]:
+        """Fires with the node once it is the leader."""
+        return self._when(self._leading, self.raft is not None and self.raft.role is Role.LEADER)
+
+    def when_failed(self) -> Deferred[Any]:
+        """Fires with the exception when the node cannot go on; never on a normal stop."""
+        deferred: Deferred[Any] = Deferred()
+        if self.failure is not None:
+            deferred.callback(self.failure)
+        else:
+            self._failing.append(deferred)
+        return deferred
+
+    def _when(self, waiting: list[Deferred[Any]], now: bool) -> Deferred[Any]:
+        if self.failure is not None:
+            return fail(self.failure)
+        if now:
+            return succeed(self)
+        deferred: Deferred[Any] = Deferred()
+        waiting.append(deferred)
+        return deferred
+
+    def observe_role(self, observer: Callable[[str], None]) -> None:
+        """Call ``observer`` with the new state, RAFTSTATE's word, whenever it changes."""
+        self._observers.append(observer)
+
+    def role_changed(self) -> None:
+        """Tell whoever waits for a role (called by the driver)."""
+        raft = self.raft
+        assert raft is not None
+        if raft.removed and not self.identity.removed:
+            self.found_removed()
+        state = "Shutdown" if raft.removed else raft.role.value
+        for observer in self._observers:
+            try:
+                observer(state)
+            except Exception:
+                self.log.failure("a role observer failed")
+        if raft.role is Role.LEADER:
+            self._fire(self._leading)
+        self.check_ready()
+
+    def check_ready(self) -> None:
+        """Fire ``when_ready`` once it is time."""
+        raft = self.raft
+        if self._is_ready or raft is None or not raft.leader_id:
+            return
+        if self.applying.last_applied >= raft.commit_index > 0:
+            self._is_ready = True
+            self._fire(self._ready)
+
+    def _fire(self, waiting: list[Deferred[Any]]) -> None:
+        pending, waiting[:] = waiting[:], []
+        for deferred in pending:
+            deferred.callback(self)
+
+    def status(self) -> dict[str, Any]:
+        """Return the figures of RAFTSTATS, INFO and /metrics by name."""
+        return status_of(self)
+
+    # -- who this node is ---------------------------------------------------------------------
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this node holds no data of any cluster."""
+        return self.identity.cluster_id == 0
+
+    def new_cluster_id(self) -> int:
+        """Draw a cluster id; the older of two clusters has the lower one."""
+        return (self.wall_ms() << 20 | self.random.getrandbits(20)) & (2**63 - 1)
+
+    def save_identity(self) -> Deferred[Any]:
+        """Write ``node.json`` on the disk thread."""
+        return self.disk.run(self.identity.save)
+
+    def adopt_cluster(self, cluster_id: int) -> None:
+        """A leader made this fresh node a member of its cluster.
+
+        It is saved before the link is accepted, inline: once in a node's life, with nothing to
+        serve yet.
+        """
+        self.log.info("joined cluster {id}", id=format(cluster_id, "016x"))
+        self.identity.cluster_id = cluster_id
+        self.identity.address = self.options.address
+        self.identity.save()
+
+    def cured(self) -> None:
+        """A current leader has brought this node up to date: it may vote again."""
+        self.log.info("this node is up to date again and votes")
+        self.identity.amnesic = False
+        self.save_identity().addErrback(self._failed)
+
+    def found_removed(self) -> None:
+        """A committed configuration does not hold this node: serve status only from here on."""
+        self.log.warn("removed from the cluster, shutting down")
+        self.identity.removed = True
+        self.save_identity().addErrback(self._failed)
+        raft = self.raft
+        assert raft is not None
+        self.links.follow(raft.configuration)
+        self.proposals.withdraw(Removed())
+
+    def looked_for(self, hello: PeerHello, reason: str) -> None:
+        """A member looked for another node or cluster at this address.
+
+        A sole member that a member of an older cluster looks for here was bootstrapped by mistake,
+        on a wiped disk or by ``inmem``: it must not go on as a second cluster of that name.
+        """
+        raft = self.raft
+        if raft is None or not self.is_member or len(raft.configuration.members) != 1:
+            return
+        if hello.kind == "raft" and 0 < hello.cluster_id < self.identity.cluster_id:
+            self.fatal(
+                StartFailed(
+                    f"{hello.address} is a member of an older cluster and looks for its member at "
+                    f"{self.options.address}: this node founded a cluster of its own by mistake. "
+                    "Move its data directory away and start it with --join "
+                    f"{hello.address}"
+                )
+            )
+
+    def ask_node(self, address: str, *words: bytes) -> Deferred[Any]:
+        """Send one command to another node as a client; see ``finn.node.asking``."""
+        return ask(self.reactor, address, words, self.options.secret, self.tls)
+
+    def yield_turn(self) -> Deferred[None]:
+        """Return a Deferred that fires in the next turn of the reactor."""
+        return self.sleep(0)
+
+    def _read_log(self, first: int, size: int) -> Deferred[Any]:
+        return self.store.read(first, size)
+
+    # -- executing ----------------------------------------------------------------------------
+
+    def execute(
+        self,
+        *words: bytes | str | int,
+        consistency: Consistency | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[Any]:
+        """Run one command of the machine, on whatever member this is.
+
+        Args:
+            words: name and arguments; text is encoded as UTF-8.
+            consistency: of a read; the node's own level if None.
+            timeout: seconds; the node's request timeout if None.
+
+        Returns:
+            Fires with the value as a RESP client would see it (bytes, int, list, None...). Fails
+            with CommandError (the machine said no), NotApplied (certainly not applied, try again)
+            or OutcomeUnknown.
+        """
+        cmd = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        if consistency is None:
+            consistency = self.options.consistency
+        timeout = self.options.request_timeout if timeout is None else timeout
+        return self.executing.run(cmd, consistency, timeout, parse_reply)

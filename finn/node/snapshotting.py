@@ -1,0 +1,286 @@
+"""Snapshots of a node: taken in slices, sent to peers, received, restored, and what they free."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.logger import Logger
+
+from finn.errors import CommandError, Disabled, DiskFailed, NotReady
+from finn.interfaces import SnapshotMeta
+from finn.node.transfers import Transfers
+from finn.storage.restore import SnapshotReader
+
+if TYPE_CHECKING:
+    from finn.interfaces import ISnapshotSink
+    from finn.node.service import Node
+
+# One slice of writing or restoring, seconds (DESIGN P4).
+SLICE = 0.004
+# Bytes of a snapshot not yet on the disk before writing pauses.
+MAX_PENDING = 8 * 1024 * 1024
+# Read ahead by this much while restoring.
+PREFETCH = 4 * 1024 * 1024
+# Log kept for a transfer that runs; a slower receiver starts again with a newer snapshot.
+MAX_PINNED_BYTES = 1024 * 1024 * 1024
+
+
+class Snapshotting:
+    """The snapshots of a node."""
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.store: Any = None
+        self.transfers = Transfers(node)
+        self.taken = 0
+        self.installed = 0
+        self.disabled = False
+        self._taking: Deferred[Any] | None = None
+        self._sink: ISnapshotSink | None = None
+        self._call: Any = None
+        self._bytes_at_newest = 0
+        self._marks: deque[tuple[int, int]] = deque()  # (bytes applied, index), about each MiB
+        self._stopped = False
+
+    @property
+    def newest(self) -> SnapshotMeta | None:
+        """The newest complete snapshot."""
+        if self.store is None or not self.store.snapshots:
+            return None
+        meta: SnapshotMeta = self.store.snapshots[-1]
+        return meta
+
+    # -- taking -------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Take a snapshot when the log has grown enough (called twice a second)."""
+        node = self._node
+        if node.raft is None or self._taking is not None or self.disabled or self._stopped:
+            return
+        applying = node.applying
+        if not self._marks or applying.bytes_applied - self._marks[-1][0] > 1024 * 1024:
+            self._marks.append((applying.bytes_applied, applying.last_applied))
+            if len(self._marks) > 4096:
+                self._marks.popleft()
+        newest = self.newest
+        threshold = max(node.options.snapshot_bytes, newest.size if newest is not None else 0)
+        if applying.bytes_applied - self._bytes_at_newest > threshold and not applying.paused:
+            self.take().addErrback(self._failed_alone)
+
+    def _failed_alone(self, failure: Any) -> None:
+        if not failure.check(CommandError, NotReady):
+            self.log.failure("snapshot failed", failure)
+
+    def take(self) -> Deferred[Any]:
+        """Take a snapshot of the machine as of an entry from now.
+
+        Returns:
+            Fires with its meta when it is durable. Fails with CommandError when there is nothing
+            to snapshot or the machine refuses, with DiskFailed when the disk does.
+        """
+        node = self._node
+        result: Deferred[Any] = Deferred()
+        if node.raft is None or node.applying.paused or self._stopped:
+            result.errback(NotReady())
+        elif self._taking is not None:
+            self._taking.addBoth(lambda value: self._pass_on(value, result))
+        else:
+            self._taking = result
+            result.addBoth(self._taken)
+            node.applying.between_entries(self._freeze)
+        return result
+
+    @staticmethod
+    def _pass_on(value: Any, result: Deferred[Any]) -> Any:
+        from twisted.python.failure import Failure
+
+        if isinstance(value, Failure):
+            result.errback(value)
+        else:
+            result.callback(value)
+        return value
+
+    def _taken(self, value: Any) -> Any:
+        self._taking = None
+        self._sink = None
+        return value
+
+    def _freeze(self) -> None:
+        """Between two entries: what the machine does up to its first yield sees one state."""
+        node = self._node
+        applying = node.applying
+        newest = self.newest
+        assert self._taking is not None
+        if newest is not None and newest.index >= applying.last_applied:
+            self._taking.callback(newest)
+            return
+        if newest is None and not applying.commands_applied:
+            self._taking.errback(CommandError("ERR Nothing new to snapshot"))
+            return
+        meta = SnapshotMeta(
+            applying.last_applied, applying.last_term, applying.last_time,
+            applying.configuration, machine=node.host.name, version=node.host.version,
+        )  # fmt: skip
+        self.log.info("starting snapshot up to {index}", index=meta.index)
+        bytes_applied = applying.bytes_applied
+        sink = self._sink = self.store.create(meta)
+        try:
+            steps = node.host.snapshot(sink)
+        except Disabled:
+            self.disabled = True
+            self._abort(CommandError("ERR snapshots are disabled"))
+            return
+        except Exception as e:
+            self.log.failure("the machine failed to write a snapshot")
+            self._abort(CommandError(f"ERR snapshot failed: {e}"))
+            return
+        self._write(steps, sink, bytes_applied)
+
+    def _abort(self, error: BaseException) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.abort().addErrback(lambda _: None)
+        if self._taking is not None:
+            self._taking.errback(error)
+
+    def _write(
+        self, steps: Generator[None, None, None] | None, sink: ISnapshotSink, bytes_applied: int
+    ) -> None:
+        """Run the machine's generator for one slice, then yield to the reactor."""
+        self._call = None
+        if self._sink is not sink:
+            return  # stopped, or a received snapshot came in between
+        if steps is not None:
+            end = self._node.now() + SLICE
+            try:
+                for _ in steps:
+                    if self._node.now() >= end or sink.pending > MAX_PENDING:
+                        break
+                else:
+                    steps = None
+            except Exception as e:
+                self.log.failure("the machine failed to write a snapshot")
+                self._abort(CommandError(f"ERR snapshot failed: {e}"))
+                return
+        if steps is None:
+            self._finish(sink, bytes_applied)
+        elif sink.pending > MAX_PENDING:
+            sink.flushed().addCallbacks(
+                lambda _: self._write(steps, sink, bytes_applied), self._disk_failed
+            )
+        else:
+            self._call = self._node.reactor.callLater(0, self._write, steps, sink, bytes_applied)
+
+    def _finish(self, sink: ISnapshotSink, bytes_applied: int) -> None:
+        def finished(meta: SnapshotMeta) -> None:
+            self.taken += 1
+            self._bytes_at_newest = bytes_applied
+            self.log.info("snapshot to {index} complete", index=meta.index)
+            self._node.raft.snapshot_taken(  # type: ignore[union-attr]
+                meta.index, meta.term, meta.configuration
+            )
+            self._compact(self._node.options.trailing_bytes)
+            if self._taking is not None:
+                self._taking.callback(meta)
+            self._node.wake()
+
+        sink.finish().addCallbacks(finished, self._disk_failed)
+
+    def _disk_failed(self, failure: Any) -> None:
+        self._sink = None
+        if self._taking is not None:
+            self._taking.errback(CommandError(f"ERR snapshot failed: {failure.value}"))
+        if failure.check(DiskFailed):
+            self._node.fatal(failure.value)
+
+    # -- what snapshots free ------------------------------------------------------------------
+
+    def _compact(self, trailing_bytes: int) -> None:
+        """Drop log that the older retained snapshot covers, but for a tail and for transfers."""
+        metas = self.store.snapshots
+        if len(metas) < 2:
+            return  # a bad newest snapshot falls back to the whole log
+        index = metas[0].index
+        if trailing_bytes:
+            bound = self._bytes_at_newest - trailing_bytes
+            kept = [i for size, i in self._marks if size <= bound]
+            index = min(index, kept[-1] if kept else 0)
+        self._compact_to(min(index, self.transfers.pinned(index)))
+
+    def _compact_to(self, index: int) -> None:
+        node = self._node
+        if index >= node.store.first_index:
+            before = node.store.first_index
+            node.store.compact(index)
+            if node.store.first_index > before:
+                self.log.debug(
+                    "compacted log from {first} to {last}",
+                    first=before, last=node.store.first_index - 1,
+                )  # fmt: skip
+            node.raft.compacted(node.store.first_index)  # type: ignore[union-attr]
+
+    def shrink(self) -> Deferred[Any]:
+        """Give back the space of everything a snapshot covers, at once.
+
+        With two snapshots the log behind the older one stays, so that a damaged newest one does
+        no harm; with one it is dropped up to that one.
+        """
+        node = self._node
+        if node.raft is None:
+            raise NotReady()
+        metas = self.store.snapshots
+        if metas:
+            self._compact_to(min(metas[0].index, self.transfers.pinned(metas[0].index)))
+        return node.store.shrink()
+
+    # -- restoring ----------------------------------------------------------------------------
+
+    async def restore(self, meta: SnapshotMeta) -> None:
+        """Replace the machine's state by a snapshot's, in slices, and apply from there on."""
+        node = self._node
+        if meta.machine != node.host.name or meta.version > node.host.version:
+            raise DiskFailed(
+                f"snapshot {meta.id} was written by machine {meta.machine} "
+                f"version {meta.version}, not by {node.host.name} version {node.host.version}"
+            )
+        source = await self.store.source(meta)
+        reader = SnapshotReader(source)
+        try:
+            await reader.prefetch(PREFETCH)
+            steps = node.host.restore(reader)
+            while steps is not None and not self._stopped:
+                end = node.now() + SLICE
+                for _ in steps:
+                    if node.now() >= end or reader.buffered < PREFETCH // 4:
+                        break
+                else:
+                    break
+                await reader.prefetch(PREFETCH)
+                await node.yield_turn()
+        finally:
+            await source.close()
+        if not self._stopped:
+            node.applying.start_at(meta.index, meta.term, meta.time, meta.configuration)
+            node.applying.commands_applied = max(1, node.applying.commands_applied)
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def stop(self) -> Deferred[Any]:
+        """Abort what is being written and sent."""
+        self._stopped = True
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self.transfers.stop()
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return succeed(None)
+        if self._taking is not None:
+            taking = self._taking
+            taking.addErrback(lambda _: None)
+            taking.errback(NotReady("ERR node is stopping"))
+        return maybeDeferred(sink.abort).addErrback(lambda _: None)
