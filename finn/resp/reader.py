@@ -43,7 +43,7 @@ _END = object()  # hiredis' own sentinel is False, which is also how it reads "#
 _pack: Callable[..., bytes] = hiredis.pack_command
 _LINE_ENDS = {b"*%d\r\n" % n: 2 * n + 1 for n in range(1, 10)}
 _BIG_ARRAY = re.compile(rb"\*([0-9]{3,})")
-_BIG_OTHER = re.compile(rb"[~|>%][0-9]{2}")
+_BIG_LIST = re.compile(rb"[*~|>]([0-9]{3,})")
 _ARGUMENT_BYTES = 6  # of the shortest one, "$0\r\n\r\n"
 
 Commands = list[list[bytes]]
@@ -58,16 +58,18 @@ class CommandReader:
     """
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
+        limits = limits or ReaderLimits()
         self._hiredis = _new_reader()
-        self.set_limits(limits or ReaderLimits())
+        self._strict = StrictParser(limits)
+        self.set_limits(limits)
 
     @property
     def error(self) -> str | None:
         return self._strict.error
 
     def set_limits(self, limits: ReaderLimits) -> None:
-        """Set the bounds on commands from the next one on; only between two commands."""
-        self._strict = StrictParser(limits)
+        """Change the bounds, for instance once a client has authenticated."""
+        self._strict.limits = limits
         # A chunk up to this cannot hold a command beyond the limits.
         self._safe_bytes = min(limits.command_bytes, limits.arguments * _ARGUMENT_BYTES)
 
@@ -96,7 +98,10 @@ class CommandReader:
         return strict.feed(data), None
 
     def take_rest(self) -> bytes:
-        """Return what was received and not parsed, for a connection that becomes something else."""
+        """Return and forget what was received behind the last complete command.
+
+        For a connection that becomes something else.
+        """
         return self._strict.take_rest()
 
     def _feed_rest(self, data: bytes) -> tuple[Commands, bytes | None]:
@@ -144,7 +149,7 @@ class CommandReader:
         more = self._strict.feed(data[len(raw) :])
         if more or self._strict.inline:
             return commands + more, None
-        return commands, raw
+        return commands, raw or None
 
 
 def parse_commands(record: bytes, offset: int, count: int) -> Commands:
@@ -194,8 +199,11 @@ def _at_boundary(reader: hiredis.Reader) -> bool:
 
     Otherwise the reader is of no more use.
     """
-    reader.feed(b"*0\r\n")
-    return bool(reader.gets() == [])
+    try:
+        reader.feed(b"*0\r\n")
+        return bool(reader.gets() == [])
+    except hiredis.HiredisError:
+        return False
 
 
 def _has_odd_signs(data: bytes) -> bool:
@@ -218,11 +226,11 @@ def _is_hostile(data: bytes, odd: bool) -> bool:
     Honest arrays of a chunk have members in this chunk, or are incomplete and better left to the
     strict parser.
     """
-    if _BIG_ARRAY.search(data) is not None:
-        counts = _BIG_ARRAY.findall(data)
-        if max(map(len, counts)) > 7 or sum(map(int, counts)) * _ARGUMENT_BYTES > len(data):
-            return True
-    return odd and _BIG_OTHER.search(data) is not None
+    sizes = _BIG_LIST if odd else _BIG_ARRAY
+    if sizes.search(data) is None:
+        return False
+    counts = sizes.findall(data)
+    return max(map(len, counts)) > 7 or sum(map(int, counts)) * _ARGUMENT_BYTES > len(data)
 
 
 def _is_proven(commands: Any, data: bytes) -> bool:

@@ -6,11 +6,14 @@ bytes are a command, and the error text if not, is decided by this module alone.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 INVALID_MULTIBULK = "Protocol error: invalid multibulk length"
 INVALID_BULK = "Protocol error: invalid bulk length"
 UNBALANCED = "Protocol error: unbalanced quotes in request"
+TOO_BIG_MULTIBULK = "Protocol error: too big mbulk count string"
+TOO_BIG_BULK = "Protocol error: too big bulk count string"
 TOO_BIG_INLINE = "Protocol error: too big inline request"
 TOO_BIG_COMMAND = "Protocol error: too big command"
 
@@ -18,6 +21,8 @@ HEADER_BYTES = 24
 """Longest ``*N`` or ``$N`` line: what 64 bits can take, its line end included."""
 
 _SPACE = b" \t\n\v\f\r"
+_WORD_END = b" \t\n\r"  # Redis skips more kinds of space than it lets end a word
+_UNUSUAL = re.compile(rb"[\"'\v\f]")
 _ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
 _HEX = b"0123456789abcdefABCDEF"
 
@@ -63,12 +68,23 @@ class StrictParser:
         return not self._size and not self._missing
 
     def take_rest(self) -> bytes:
-        """Return the unparsed bytes and forget them."""
-        rest = b"".join(self._pieces)
+        """Return and forget the bytes behind the last complete command."""
+        parts = []
+        if self._missing:
+            parts.append(b"*%d\r\n" % (len(self._args) + self._missing))
+            parts += [b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in self._args]
+        if self._bulk >= 0:
+            parts.append(b"$%d\r\n" % self._bulk)
+        parts.append(self._take_pieces())
+        self._args, self._missing, self._bulk = [], 0, -1
+        return b"".join(parts)
+
+    def _take_pieces(self) -> bytes:
+        pieces = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
         self._needed = 1
-        return rest
+        return pieces
 
     def feed(self, data: bytes, at_most: int = -1) -> list[list[bytes]]:
         """Take bytes and return the commands that are complete, ``at_most`` so many.
@@ -76,11 +92,13 @@ class StrictParser:
         With ``at_most`` reached the bytes behind are left for ``take_rest``.
         """
         self.inline = False
+        if self.error is not None:
+            return []
         self._pieces.append(data)
         self._size += len(data)
         if self._size < self._needed:
             return []
-        buffer = self.take_rest()
+        buffer = self._take_pieces()
         commands: list[list[bytes]] = []
         at = 0
         while len(commands) != at_most:
@@ -108,7 +126,7 @@ class StrictParser:
             if buffer[at] != 0x24:  # $
                 got = chr(buffer[at]) if 32 <= buffer[at] < 127 else "?"
                 return self._fail(at, f"Protocol error: expected '$', got '{got}'")
-            length, after = self._header(buffer, at, INVALID_BULK)
+            length, after = self._header(buffer, at, INVALID_BULK, TOO_BIG_BULK)
             if after == at:
                 return at
             if length < 0 or self._command_size + after - at + length > self.limits.command_bytes:
@@ -119,7 +137,7 @@ class StrictParser:
         return self._finish_bulk(buffer, at, commands)
 
     def _begin(self, buffer: bytes, at: int) -> int:
-        count, after = self._header(buffer, at, INVALID_MULTIBULK)
+        count, after = self._header(buffer, at, INVALID_MULTIBULK, TOO_BIG_MULTIBULK)
         if after == at:
             return at
         if not 0 < count <= self.limits.arguments:
@@ -146,7 +164,7 @@ class StrictParser:
             self._args = []
         return end + 2
 
-    def _header(self, buffer: bytes, at: int, error: str) -> tuple[int, int]:
+    def _header(self, buffer: bytes, at: int, error: str, too_big: str) -> tuple[int, int]:
         """Read ``*N`` or ``$N``; returns N and where the next line begins.
 
         Only the shortest form of a number is one: leader and follower must read the same from the
@@ -155,7 +173,7 @@ class StrictParser:
         end = buffer.find(b"\r", at, at + HEADER_BYTES)
         if end < 0:
             if len(buffer) - at >= HEADER_BYTES:
-                return 0, self._fail(at, error)
+                return 0, self._fail(at, too_big)
             self._needed = len(buffer) + 1
             return 0, at
         if end + 1 == len(buffer):
@@ -200,7 +218,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
     Returns:
         The words, or None when quotes are unbalanced or a closing one is followed by a word.
     """
-    if b'"' not in line and b"'" not in line:
+    if not _UNUSUAL.search(line):
         return line.split()
     words: list[bytes] = []
     at = 0
@@ -218,7 +236,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
 def _word(line: bytes, at: int) -> tuple[bytes, int]:
     """Read one word; returns it and where it ends, -1 when it is malformed."""
     word = bytearray()
-    while at < len(line) and line[at] not in _SPACE:
+    while at < len(line) and line[at] not in _WORD_END:
         byte = line[at]
         if byte in b"\"'":
             at = _quoted(line, at + 1, byte, word)
