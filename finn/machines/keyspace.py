@@ -28,7 +28,7 @@ _FLUSH_WORDS = {b"ASYNC": 0, b"SYNC": 0}
 class Keyspace(ShardedState):
     """Commands on keys of any type."""
 
-    @write("DEL", keys=_KEYS, group="generic")
+    @write("DEL", keys=_KEYS, usage="key [key ...]", group="generic")
     def del_(self, call: Call, key: bytes, *keys: bytes) -> int:
         """Remove keys; returns how many there were."""
         removed = 0
@@ -37,17 +37,17 @@ class Keyspace(ShardedState):
             removed += self.remove(name)
         return removed
 
-    @write("UNLINK", keys=_KEYS, group="generic")
+    @write("UNLINK", keys=_KEYS, usage="key [key ...]", group="generic")
     def unlink(self, call: Call, key: bytes, *keys: bytes) -> int:
         """Remove keys: the same as DEL."""
         return self.del_(call, key, *keys)
 
-    @read("EXISTS", keys=_KEYS, group="generic")
+    @read("EXISTS", keys=_KEYS, usage="key [key ...]", group="generic")
     def exists(self, call: Call, key: bytes, *keys: bytes) -> int:
         """Return how many of the keys exist; one named twice counts twice."""
         return sum(self.look(call.now, name) is not None for name in (key, *keys))
 
-    @read("TOUCH", keys=_KEYS, group="generic")
+    @read("TOUCH", keys=_KEYS, usage="key [key ...]", group="generic")
     def touch(self, call: Call, key: bytes, *keys: bytes) -> int:
         """Return how many of the keys exist; there is no access time to change."""
         return self.exists(call, key, *keys)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from finn.declarative import Machine
 from finn.interfaces import IReader, IWriter
 from finn.machines.hashes import Hashes
 from finn.machines.keyspace import Keyspace
@@ -15,7 +14,7 @@ from finn.machines.snapshots import VERSION, read_snapshot, write_snapshot
 from finn.machines.strings import Strings
 
 
-class KV(Strings, Hashes, Lists, Sets, Keyspace, Lifetimes, Machine):
+class KV(Strings, Hashes, Lists, Sets, Keyspace, Lifetimes):
     """A key-value store that answers as Redis 7 does, replicated.
 
     Keys expire by the replicated clock. A node that serves this machine asks ``needs_tick``

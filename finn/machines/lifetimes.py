@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from finn.declarative import Call, read, write
 from finn.errors import CommandError, printable
+from finn.machines.deadlines import NEVER
 from finn.machines.numeric import parse_int
 from finn.machines.shards import ShardedState, shard_of
 from finn.machines.words import deadline
-from finn.table import CommandSpec
 
 _KEY = (1, 1, 1)
 _NO_KEY = -2
@@ -24,7 +24,7 @@ _CONDITIONS = frozenset((b"NX", b"XX", b"GT", b"LT"))
 TICK_MS = 100
 """How stale the clock may be for a reply that tells a time to live."""
 
-_CLOCK_READS = frozenset(("TTL", "PTTL"))
+_CLOCK_READS = frozenset((b"TTL", b"PTTL"))
 
 
 class Lifetimes(ShardedState):
@@ -118,40 +118,54 @@ class Lifetimes(ShardedState):
 
     # -- the hook for the node ----------------------------------------------------------------
 
-    def needs_tick(self, spec: CommandSpec, args: Sequence[bytes], now: int, wall_ms: int) -> bool:
-        """Say whether a read would answer wrongly unless an entry moves the clock first.
+    def needs_tick(
+        self, commands: Sequence[Sequence[bytes]], applied_ms: int, wall_ms: int
+    ) -> bool:
+        """Say whether reads would answer wrongly unless an entry moves the clock first.
 
-        Optional for a machine; it goes with an attribute ``next_expiry``: the node asks only when
-        ``wall_ms >= next_expiry``, or ``next_expiry`` is not ``NEVER`` and the clock is older than
-        ``TICK_MS``; so that it costs nothing while no key has a deadline.
+        An optional method of a machine. It goes with the attribute ``next_expiry``, before which
+        no key expires: until then it need not be asked, unless the clock is older than
+        ``TICK_MS`` and ``next_expiry`` is not ``NEVER``.
+
+        After one entry the reads are to be served without asking again: they see the time at
+        which they came, and other keys may go on expiring for ever.
 
         Args:
-            spec: the read.
-            args: its arguments, without the name.
-            now: the replicated clock, ms: the time of the last entry applied.
+            commands: the reads, each with its name.
+            applied_ms: the replicated clock: time of the last entry applied.
             wall_ms: the leader's clock.
 
         Returns:
-            True when a key that the command reads, exists by ``now``, and has expired by
-            ``wall_ms``; or when the reply is a time to live, and ``now`` too old for it.
+            True when a key that is read exists by ``applied_ms`` and has expired by ``wall_ms``;
+            or when a time to live is asked for, and ``applied_ms`` is too old to tell it.
         """
-        if wall_ms <= now:
+        due = wall_ms >= self.next_expiry
+        stale = wall_ms - applied_ms >= TICK_MS
+        if applied_ms >= wall_ms or not (due or stale):
             return False
-        if spec.keys is None:
-            return any(
-                now < self.expiries[shard_of(key)][key] <= wall_ms
-                for key in self.deadlines.near(now, wall_ms)
-            )
-        last = now + TICK_MS if spec.name in _CLOCK_READS else None
-        for key in args if spec.keys[1] < 0 else args[: spec.keys[1]]:
-            at = self.expiries[shard_of(key)].get(key)
-            if (
-                at is not None
-                and now < at
-                and (at <= wall_ms or (last is not None and last <= wall_ms))
-            ):
-                return True
+        table = self.__finn_commands__
+        for name, *args in commands:
+            upper = name.upper()
+            if not due and upper not in _CLOCK_READS:
+                continue
+            found = table.get(upper)
+            if found is None:
+                continue
+            keys = found[1].keys
+            if keys is None:
+                if self._any_expires(applied_ms, wall_ms):
+                    return True
+                continue
+            last = NEVER if stale and upper in _CLOCK_READS else wall_ms
+            for key in args if keys[1] < 0 else args[: keys[1]]:
+                at = self.expiries[shard_of(key)].get(key)
+                if at is not None and applied_ms < at <= last:
+                    return True
         return False
+
+    def _any_expires(self, after: int, upto: int) -> bool:
+        near = self.deadlines.near(after, upto)
+        return any(after < self.expiries[shard_of(key)][key] <= upto for key in near)
 
 
 def _conditions(options: Sequence[bytes]) -> set[bytes]:

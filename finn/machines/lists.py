@@ -38,22 +38,22 @@ def _part(items: List, first: int, last: int) -> list[bytes]:
 class Lists(ShardedState):
     """Commands on lists."""
 
-    @write("LPUSH", keys=_KEY, group="list")
+    @write("LPUSH", keys=_KEY, usage="key element [element ...]", group="list")
     def lpush(self, call: Call, key: bytes, element: bytes, *elements: bytes) -> int:
         """Put elements before a list, one after another."""
         return self._push(call.now, key, (element, *elements), left=True, make=True)
 
-    @write("RPUSH", keys=_KEY, group="list")
+    @write("RPUSH", keys=_KEY, usage="key element [element ...]", group="list")
     def rpush(self, call: Call, key: bytes, element: bytes, *elements: bytes) -> int:
         """Put elements behind a list."""
         return self._push(call.now, key, (element, *elements), left=False, make=True)
 
-    @write("LPUSHX", keys=_KEY, group="list")
+    @write("LPUSHX", keys=_KEY, usage="key element [element ...]", group="list")
     def lpushx(self, call: Call, key: bytes, element: bytes, *elements: bytes) -> int:
         """Put elements before a list that exists."""
         return self._push(call.now, key, (element, *elements), left=True, make=False)
 
-    @write("RPUSHX", keys=_KEY, group="list")
+    @write("RPUSHX", keys=_KEY, usage="key element [element ...]", group="list")
     def rpushx(self, call: Call, key: bytes, element: bytes, *elements: bytes) -> int:
         """Put elements behind a list that exists."""
         return self._push(call.now, key, (element, *elements), left=False, make=False)

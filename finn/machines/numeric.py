@@ -23,6 +23,7 @@ _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?
 _INFINITE = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
 _MANTISSA_BITS = 64
 _LARGEST_EXPONENT = 16384
+_MOST_DIGITS = 4950  # of the largest and smallest numbers, before or after the point
 _LONGEST_FLOAT = 5119
 _FRACTION_DIGITS = 17
 _CHUNK_DIGITS = 4000  # Python refuses to print integers of more than 4,300 digits
@@ -54,8 +55,11 @@ def parse_float(data: bytes, error: str = NOT_A_FLOAT) -> Fraction | None:
             decimal = Decimal(data.decode())
             if not decimal:
                 return Fraction(0)
-            if -4951 < decimal.adjusted() <= 4931:  # else it over- or underflows
-                return _rounded(Fraction(decimal))
+            # Before anything is computed: the powers of ten of larger exponents are enormous.
+            if abs(decimal.adjusted()) <= _MOST_DIGITS:
+                number = _rounded(Fraction(decimal))
+                if abs(number) < 1 << _LARGEST_EXPONENT:
+                    return number
         elif _INFINITE.fullmatch(data):
             return None
     raise CommandError(error)

@@ -28,7 +28,7 @@ class Sets(ShardedState):
     def _members(self, now: int, key: bytes) -> MemberSet:
         return self.look_at(now, key, MemberSet) or _NO_MEMBERS
 
-    @write("SADD", keys=_KEY, group="set")
+    @write("SADD", keys=_KEY, usage="key member [member ...]", group="set")
     def sadd(self, call: Call, key: bytes, member: bytes, *members: bytes) -> int:
         """Add members to a set; returns how many are new."""
         self.reap(call.now, key)
@@ -37,7 +37,7 @@ class Sets(ShardedState):
         held.extend((member, *members))
         return len(held) - before
 
-    @write("SREM", keys=_KEY, group="set")
+    @write("SREM", keys=_KEY, usage="key member [member ...]", group="set")
     def srem(self, call: Call, key: bytes, member: bytes, *members: bytes) -> int:
         """Remove members of a set."""
         self.reap(call.now, key)
@@ -59,7 +59,7 @@ class Sets(ShardedState):
         """Say whether a set has a member."""
         return int(member in self._members(call.now, key))
 
-    @read("SMISMEMBER", keys=_KEY, group="set")
+    @read("SMISMEMBER", keys=_KEY, usage="key member [member ...]", group="set")
     def smismember(self, call: Call, key: bytes, member: bytes, *members: bytes) -> list[int]:
         """Say of each of some members whether a set has it."""
         held = self._members(call.now, key)
@@ -126,32 +126,32 @@ class Sets(ShardedState):
 
     # -- several sets -------------------------------------------------------------------------
 
-    @read("SINTER", keys=(1, -1, 1), group="set")
+    @read("SINTER", keys=(1, -1, 1), usage="key [key ...]", group="set")
     def sinter(self, call: Call, key: bytes, *keys: bytes) -> set[bytes]:
         """Return the members that some sets have in common."""
         return set(self._intersection(call.now, (key, *keys)))
 
-    @read("SUNION", keys=(1, -1, 1), group="set")
+    @read("SUNION", keys=(1, -1, 1), usage="key [key ...]", group="set")
     def sunion(self, call: Call, key: bytes, *keys: bytes) -> set[bytes]:
         """Return the members of some sets."""
         return set(self._union(call.now, (key, *keys)))
 
-    @read("SDIFF", keys=(1, -1, 1), group="set")
+    @read("SDIFF", keys=(1, -1, 1), usage="key [key ...]", group="set")
     def sdiff(self, call: Call, key: bytes, *keys: bytes) -> set[bytes]:
         """Return the members of a set that some others have not."""
         return set(self._difference(call.now, (key, *keys)))
 
-    @write("SINTERSTORE", keys=(1, -1, 1), group="set")
+    @write("SINTERSTORE", keys=(1, -1, 1), usage="destination key [key ...]", group="set")
     def sinterstore(self, call: Call, destination: bytes, key: bytes, *keys: bytes) -> int:
         """Keep the members that some sets have in common."""
         return self._keep(call.now, destination, self._intersection(call.now, (key, *keys)))
 
-    @write("SUNIONSTORE", keys=(1, -1, 1), group="set")
+    @write("SUNIONSTORE", keys=(1, -1, 1), usage="destination key [key ...]", group="set")
     def sunionstore(self, call: Call, destination: bytes, key: bytes, *keys: bytes) -> int:
         """Keep the members of some sets."""
         return self._keep(call.now, destination, self._union(call.now, (key, *keys)))
 
-    @write("SDIFFSTORE", keys=(1, -1, 1), group="set")
+    @write("SDIFFSTORE", keys=(1, -1, 1), usage="destination key [key ...]", group="set")
     def sdiffstore(self, call: Call, destination: bytes, key: bytes, *keys: bytes) -> int:
         """Keep the members of a set that some others have not."""
         return self._keep(call.now, destination, self._difference(call.now, (key, *keys)))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 from zlib import crc32
 
+from finn.declarative import Machine
 from finn.errors import CommandError
 from finn.machines.deadlines import BUCKET_BITS, NEVER, Deadlines
 from finn.machines.values import Container, Hash, List, MemberSet, Value
@@ -78,7 +79,7 @@ class Frozen:
         return {key: value for key, value in shard.items() if expiries.get(key, NEVER) > clock}
 
 
-class ShardedState:
+class ShardedState(Machine):
     """Keys with their values and deadlines; the base of the modules that bring the commands.
 
     Attributes:
