@@ -207,7 +207,7 @@ def load(engine: Engine) -> Content:
 
 def _take(content: Content, entry: Entry) -> None:
     content.last = entry.index
-    content.last_time = entry.time
+    content.last_time = max(content.last_time, entry.time)
     content.sizes.add(entry.index, entry.size)
     if not content.terms or content.terms[-1][1] != entry.term:
         content.terms.append((entry.index, entry.term))

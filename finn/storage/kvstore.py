@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from finn.errors import Compacted, CorruptLog, DiskFailed
+from finn.errors import Compacted, CorruptLog, DiskFailed, LogError
 from finn.interfaces import IDisk, ILogStore
 from finn.options import Durability
 from finn.raft.entries import Entry
@@ -168,7 +168,7 @@ class KeyValueStore:
 
     def reset(self, index: int, term: int) -> None:
         self._cut(self._lowest)
-        self._pending.values["base"] = pack_pair(index, term)
+        self._pending.values["base"] = pack_pair(index)
         self._sizes = ByteCount()
         self.first_index = index + 1
         self.last_index = self._stored = index
@@ -225,13 +225,17 @@ class KeyValueStore:
         )
 
     def _write(self, batch: Batch) -> None:
-        if self._broken:  # a batch after a lost one would leave a hole
-            raise DiskFailed(f"{self._engine.path}: an earlier write failed")
+        self._check_unbroken()
         try:
             self._engine.write(batch)
         except BaseException:
             self._broken = True
             raise
+
+    def _check_unbroken(self) -> None:
+        """On the disk thread: a batch written after a lost one would leave a hole."""
+        if self._broken:
+            raise DiskFailed(f"{self._engine.path}: an earlier write failed")
 
     def _written(self, result: None, batch: Batch) -> None:
         self._running.popleft()
@@ -284,12 +288,15 @@ class KeyValueStore:
         if self._failure is not None:
             return fail(self._failure)
         if first < self.first_index:
-            return fail(Compacted(f"the log begins at {self.first_index}"))
+            return fail(Compacted(f"entry {first} is gone, the log begins at {self.first_index}"))
+        if first > self.last_index:
+            return fail(LogError(f"entry {first} is not in the log, it ends at {self.last_index}"))
         self._submit()  # what was appended is read, too
         reading = self._run(self._read, first, self.last_index, max_bytes)
         return reading.addErrback(self._read_failed)
 
     def _read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
+        self._check_unbroken()
         found: list[Entry] = []
         size = 0
         with closing(self._engine.scan(first)) as entries:
@@ -300,6 +307,8 @@ class KeyValueStore:
                 if index != expected:
                     raise CorruptLog(self._engine.path, 0, f"entry {expected} is missing")
                 found.append(decode(self._engine, index, record))
+        if not found:
+            raise CorruptLog(self._engine.path, 0, f"entry {first} is missing")
         return found
 
     def _read_failed(self, failure: Failure) -> Failure:
