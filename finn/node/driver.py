@@ -93,6 +93,8 @@ class Driver:
         node.reading.applied(node.applying.last_applied)
         node.server.flush()
         node.dispatch.release()
+        if not node.is_ready:
+            node.check_ready()
         waiting = node.proposals.queued or node.reading.asked
         if more or (waiting and raft.leader is not None and not raft.transferring):
             self.wake()
@@ -278,7 +280,7 @@ class Driver:
         leads = raft.role is Role.LEADER
         if self._was_leader and not leads:
             node.transactions.lost_track()
-            node.proposals.forget(OutcomeUnknown())
+            node.proposals.forget(OutcomeUnknown(), above=raft.commit_index)
             if node.proposals.queued:
                 self._withdraw(now)
         if leads or raft.leader_address:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _OK = encode_value(OK)
 _NO_LIMIT = 1 << 62
+NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
 
 
 def _marker(call: Call) -> None:
@@ -117,6 +118,7 @@ class Host:
             )
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
+        self._needs_tick = getattr(machine, "needs_tick", None)
         self._routes: dict[bytes, Route] = {}
         for name, spec in self.specs.items():
             route = Route(spec)
@@ -280,12 +282,11 @@ class Host:
     def reads_expired(self, commands: list[list[bytes]], applied_ms: int, wall_ms: int) -> bool:
         """Say whether a read would see a key that has expired by the leader's clock only.
 
-        The machine's optional ``next_expiry`` (ms, or None) keeps the usual case to one
-        comparison; its ``needs_tick(commands, applied_ms, wall_ms)`` says whether a key they read
-        expires after ``applied_ms`` and not after ``wall_ms``.
+        A machine may have both ``next_expiry`` (ms, ``NEVER`` while nothing expires), which keeps
+        the usual case to one comparison, and ``needs_tick(commands, applied_ms, wall_ms)``, which
+        says whether an empty entry has to carry the leader's clock first.
         """
-        next_expiry = getattr(self.machine, "next_expiry", None)
-        if next_expiry is None or wall_ms < next_expiry:
+        needs_tick = self._needs_tick
+        if needs_tick is None or self.machine.next_expiry >= NEVER:
             return False
-        needs_tick = getattr(self.machine, "needs_tick", None)
-        return bool(needs_tick is not None and needs_tick(commands, applied_ms, wall_ms))
+        return bool(needs_tick(commands, applied_ms, wall_ms))

@@ -144,12 +144,19 @@ class Proposals:
             self.pending_bytes -= batch.bytes
             batch.fail(error)
 
-    def forget(self, error: OutcomeUnknown) -> None:
-        """Fail what is in flight as unknown: leadership, the disk or the node is lost."""
+    def forget(self, error: OutcomeUnknown, above: int = 0) -> None:
+        """Fail what is in flight as unknown: leadership, the disk or the node is lost.
+
+        Args:
+            above: entries up to here are committed and will be applied: they keep their runs.
+        """
         in_flight, self._in_flight = self._in_flight, {}
-        for batch in in_flight.values():
-            self.pending_bytes -= batch.bytes
-            batch.fail(error)
+        for index, batch in in_flight.items():
+            if index <= above:
+                self._in_flight[index] = batch
+            else:
+                self.pending_bytes -= batch.bytes
+                batch.fail(error)
 
     def expire(self, before: float) -> None:
         """Fail what was created before a time; entries in flight are still applied later."""

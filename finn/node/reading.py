@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from finn.declarative import Call
-from finn.errors import NotReady
+from finn.errors import NotLeader, NotReady, Removed
 from finn.node.reads import Reads
 from finn.node.runs import OpaqueRun, Run, Transaction
 from finn.options import Consistency
@@ -63,7 +63,8 @@ class Reading(Reads):
         refusal = node.dispatch.refusal()
         raft = node.raft
         if refusal is not None or raft is None:
-            run.fail(refusal or NotReady())
+            # The original's reads say no more than that on a removed node.
+            run.fail(NotLeader() if isinstance(refusal, Removed) else refusal or NotReady())
             return
         now = node.now()
         if self._expired(run.commands):
@@ -80,6 +81,18 @@ class Reading(Reads):
         """Append an empty entry, which carries the leader's clock to every node."""
         node = self._node
         node.proposals.add(Run(_Ticked(node, run, level), [], False, now), b"", 0, now)
+
+    def ticked(self, run: Run, level: Consistency) -> None:
+        """Serve a read whose empty entry is applied, or find out why it was not."""
+        node = self._node
+        refusal = node.dispatch.refusal()
+        if refusal is not None:
+            run.fail(refusal)
+        elif level is Consistency.HIGH or not node.raft.lease_valid(node.now()):  # type: ignore[union-attr]
+            self.confirm(run, node.now())
+        else:
+            # Not asked again whether a key expired: others may go on expiring for ever.
+            self.serve(run)
 
     def serve(self, run: Run) -> None:
         """Execute a read now."""
@@ -104,6 +117,5 @@ class _Ticked:
         """Go on behind the entry, which is being applied; a read finds out itself if it failed."""
         node = self._node
         index = node.applying.last_applied + 1
-        node.reading.after(
-            index, self._run, node.now(), lambda r: node.reading.read(r, self._level)
-        )
+        go = node.reading.ticked
+        node.reading.after(index, self._run, node.now(), lambda r: go(r, self._level))

@@ -87,6 +87,8 @@ class Snapshotting:
         result: Deferred[Any] = Deferred()
         if node.raft is None or node.applying.paused or self._stopped:
             result.errback(NotReady())
+        elif node.raft.removed:
+            result.errback(CommandError("ERR raft is already shutdown"))
         elif self._taking is not None:
             self._taking.addBoth(lambda value: self._pass_on(value, result))
         else:
