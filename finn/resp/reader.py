@@ -250,9 +250,9 @@ def _is_proven(commands: Any, data: bytes) -> bool:
     count = len(commands)
     if count <= FEW_COMMANDS or len(data) > LARGE_COMMAND * count:
         return False
-    arguments = b"".join(chain.from_iterable(commands))
+    arguments = list(chain.from_iterable(commands))
     return (
-        b"\r" not in arguments
-        and data.count(b"\r\n") == count + 2 * sum(map(len, commands))
+        b"\r" not in b"".join(arguments)
+        and data.count(b"\r\n") == count + 2 * len(arguments)
         and all(commands)
     )

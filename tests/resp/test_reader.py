@@ -37,7 +37,7 @@ class CommandReaderTests(SynchronousTestCase):
             b"",
             b"\r\n",
             b"+",
-            b"~100" * 300,
+            b"~10",
             b"100%25",
             b"*1\r\n$1\r\na\r\n",
             b"$",
