@@ -155,7 +155,7 @@ class FinnService(MultiService):
 
         from finn.web import make_site
 
-        site = make_site(self.node)
+        site = make_site(self.node, self.reactor)
         web = strports.service(tcp_description(host, port), site, reactor=self.reactor)
         # Before the node: a busy port is found while no thread runs and nothing is open.
         self.services.insert(0, web)

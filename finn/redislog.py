@@ -46,6 +46,8 @@ ROLES = {
     "finn.declarative": "C",
     "machine": "C",
 }
+#: Namespaces of Twisted's own events; the second is that of its old log module.
+TWISTED = ("twisted.", "log_legacy")
 CHARACTERS = {
     LogLevel.DEBUG: ".",
     LogLevel.VERBOSE: "-",
@@ -79,7 +81,7 @@ def level_of(event: LogEvent) -> LogLevel:
         return LogLevel.WARNING
     if level is TwistedLevel.debug:
         return LogLevel.VERBOSE if event.get("finn_verbose") else LogLevel.DEBUG
-    if str(event.get("log_namespace", "")).startswith("twisted."):
+    if str(event.get("log_namespace", "")).startswith(TWISTED):
         return LogLevel.VERBOSE
     return LogLevel.NOTICE
 

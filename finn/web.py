@@ -1,10 +1,11 @@
 """Status page of a node over HTTP.
 
-The paths are ``/``, ``/status.json``, ``/metrics``, ``/healthz`` and ``/readyz``. They are read-only,
-need no secret, and are on loopback unless the user says otherwise.
+The paths are ``/``, ``/status.json``, ``/metrics``, ``/healthz`` and ``/readyz``. They are
+read-only, need no secret, and are on loopback unless the user says otherwise.
+
 Everything shown comes from ``node.status()``, a dictionary. Keys that are not known here are shown
-too: numbers become gauges, counters if they end in ``_total``; a dictionary of numbers becomes
-one gauge with a label.
+too: numbers become gauges, counters if they end in ``_total``; a dictionary of numbers becomes one
+gauge with a label.
 """
 
 from __future__ import annotations
@@ -29,17 +30,39 @@ HELP = {
     "applied_index": "Index of the last applied entry.",
     "last_log_index": "Index of the last entry in the log.",
     "last_log_term": "Term of the last entry in the log.",
+    "first_log_index": "Index of the first entry in the log.",
     "last_snapshot_index": "Last entry the newest snapshot contains.",
     "last_snapshot_term": "Term of that entry.",
     "fsm_pending": "Committed entries that wait to be applied.",
     "log_bytes": "Bytes the log occupies.",
+    "memory_bytes": "Resident memory of the process.",
     "num_peers": "Other members of the cluster.",
+    "voter": "1 when this node is a voting member.",
+    "amnesic": "1 while this node may have forgotten what it acknowledged, and does not vote.",
     "clients": "Connections of clients.",
+    "pending_bytes": "Bytes of writes proposed and not yet applied.",
+    "pending_reads": "Reads that wait for their turn.",
     "commands_total": "Commands that clients sent.",
+    "commands_applied": "Commands of the log that were applied.",
 }
 
 #: Keys that only grow and lack the suffix by which Prometheus knows a counter.
-COUNTERS = frozenset({"commands", "snapshots", "elections", "proposals", "connections_received"})
+COUNTERS = frozenset(
+    {"clients_refused", "commands_applied", "snapshots", "snapshots_installed", "snapshots_taken"}
+)
+
+#: Words that seldom change: labels of ``finn_node_info``. A label that changes makes a new series.
+WORDS = (
+    "address",
+    "backend",
+    "cluster_id",
+    "consistency",
+    "durability",
+    "leader",
+    "machine",
+    "node_id",
+    "version",
+)
 
 ROLES = ("Follower", "Candidate", "Leader", "Shutdown")
 
@@ -84,7 +107,7 @@ class QuietSite(Site):
 
     noisy = False
 
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         """Say nothing."""
 
 
@@ -104,13 +127,18 @@ class Page(Resource):
         self.make = make
 
     def render_GET(self, request: Request) -> bytes:
-        """Answer GET and HEAD."""
+        """Answer GET."""
         code, text = self.make()
         request.setResponseCode(code)
         request.setHeader("content-type", self.kind)
         request.setHeader("cache-control", "no-store")
         request.setHeader("x-content-type-options", "nosniff")
         return text.encode("utf-8")
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer HEAD: as GET, without the body."""
+        request.setHeader("content-length", str(len(self.render_GET(request))))
+        return b""
 
 
 class Status(Resource):
@@ -193,8 +221,7 @@ def families(status: dict[str, Any]) -> Iterator[Any]:
     for name in ROLES:
         role.add_metric([name], float(status.get("state") == name))
     yield role
-    words = {key: str(value) for key, value in sorted(status.items()) if isinstance(value, str)}
-    words.pop("state", None)
+    words = {key: str(status[key]) for key in WORDS if key in status}
     info = InfoMetricFamily("finn_node", "Words about this node.")
     info.add_metric([], words)
     yield info
@@ -229,12 +256,16 @@ def family(key: str, value: Any) -> Iterator[Any]:
             yield labelled
 
 
-def make_site(node: StatusNode) -> Site:
+def make_site(node: StatusNode, reactor: Any) -> Site:
     """Return the factory that serves the pages of a node.
+
+    Args:
+        node: the node.
+        reactor: for the time-outs of connections.
 
     Raises:
         MissingExtra: prometheus_client is not installed.
     """
-    site = QuietSite(Status(node), timeout=30)
+    site = QuietSite(Status(node), timeout=30, reactor=reactor)
     site.displayTracebacks = False
     return site

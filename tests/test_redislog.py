@@ -107,7 +107,8 @@ class RedisLogTests(SynchronousTestCase):
         log = self.logger("twisted.internet.base")
         log.info("a")
         log.warn("b")
-        self.assertEqual([part[1] for part in self.parts()], ["-", "#"])
+        self.logger("log_legacy").info("Site starting on 80")
+        self.assertEqual([part[1] for part in self.parts()], ["-", "#", "-"])
 
     def test_repeated_lines_are_dropped(self) -> None:
         """The same line within a millisecond is written once; later it is written again."""
