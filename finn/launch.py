@@ -202,10 +202,11 @@ class FinnService(MultiService):
             self.reactor.callWhenRunning(self._failed, result)
             return
         error = result.value if isinstance(result, Failure) else result
+        text = str(error) or type(error).__name__
         if isinstance(result, Failure) and not isinstance(error, (FinnError, OSError)):
-            self.log.critical("{text}", text=str(error), log_failure=result)  # a bug
+            self.log.critical("{text}", text=text, log_failure=result)  # a bug
         else:
-            self.log.critical("{text}", text=str(error))
+            self.log.critical("{text}", text=text)
         self._at_exit(leave, EXIT_FAILED)
         self._stop()
 

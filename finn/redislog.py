@@ -151,7 +151,7 @@ class RedisLogObserver:
             isatty = getattr(stream, "isatty", None)
             colors = bool(isatty is not None and isatty())
         self.colors = colors
-        self._last: tuple[str, LogLevel, str] | None = None
+        self._last: tuple[str, str, str] | None = None
         self._last_time = 0.0
 
     def __call__(self, event: LogEvent) -> None:
@@ -161,7 +161,7 @@ class RedisLogObserver:
         role = role_of(event)
         text, traceback = text_of(event)
         now = float(event.get("log_time", 0.0)) or time.time()
-        line = (role, level, text)
+        line = (role, CHARACTERS[level], text)
         repeated = line == self._last and 0 <= now - self._last_time < DUPLICATE_SECONDS
         self._last, self._last_time = line, now
         if repeated:

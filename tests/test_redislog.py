@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionLost
 from twisted.logger import ILogObserver, Logger
+from twisted.logger import LogLevel as TwistedLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -118,6 +119,12 @@ class RedisLogTests(SynchronousTestCase):
         self.observer({"log_time": 5.5, "log_format": "y"})
         self.observer({"log_time": 5.5, "log_format": "x"})
         self.assertEqual(len(self.lines()), 5)
+
+    def test_what_looks_the_same_is_the_same(self) -> None:
+        """An error of the node and the end of the process with the same words are one line."""
+        for level in (TwistedLevel.error, TwistedLevel.critical):
+            self.observer({"log_time": 5.0, "log_format": "disk full", "log_level": level})
+        self.assertEqual(len(self.lines()), 1)
 
     def test_colors_on_a_terminal_only(self) -> None:
         """Escape sequences go to terminals, and nowhere else."""

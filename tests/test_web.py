@@ -66,7 +66,7 @@ class WebTests(SynchronousTestCase):
         self.assertEqual(json.loads(self.ask("/status.json")[2]), STATUS)
 
     def test_metrics_are_prometheus_text(self) -> None:
-        """Numbers become gauges and counters, lasting words an info metric, roles one gauge each."""
+        """Numbers become gauges and counters, lasting words labels, roles one gauge each."""
         code, head, body = self.ask("/metrics")
         self.assertEqual(code, 200)
         self.assertIn("version=0.0.4", head)
