@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 
 from finn.errors import CommandError, MembershipError
 from finn.node.builtin import BuiltinTable, Raw
+from finn.node.clients import CLIENT_COMMANDS
+from finn.node.introspection import INTROSPECTION
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
 from finn.resp.replies import OK, Simple
@@ -186,3 +188,5 @@ def unwatch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 
 
 NO_REPLY = Raw(b"")
+BUILTINS.update(CLIENT_COMMANDS)
+BUILTINS.update(INTROSPECTION)

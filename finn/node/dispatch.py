@@ -6,6 +6,7 @@ look-up per command, one slot and one run for the whole chunk.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -64,6 +65,12 @@ class Dispatch:
         self.commands_total = 0
 
     # -- looking up ---------------------------------------------------------------------------
+
+    def builtins(self) -> Iterator[Builtin]:
+        """Yield the built-in commands that no command of the machine hides."""
+        for name, builtin in self._builtins.items():
+            if self._table.get(name) is builtin:
+                yield builtin
 
     def lookup(self, name: bytes) -> Route | Builtin:
         """Return how a command is run.

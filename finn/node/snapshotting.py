@@ -55,6 +55,11 @@ class Snapshotting:
         meta: SnapshotMeta = self.store.snapshots[-1]
         return meta
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether a snapshot is being taken."""
+        return self._taking is not None
+
     # -- taking -------------------------------------------------------------------------------
 
     def check(self) -> None:

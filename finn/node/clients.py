@@ -1,0 +1,266 @@
+"""The built-in commands about connections: HELLO, AUTH, CLIENT, SELECT, RESET."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import finn
+from finn.errors import CommandError
+from finn.node.builtin import BuiltinTable
+from finn.node.status import state_of
+from finn.resp.replies import OK, Simple
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+
+CLIENT_COMMANDS = BuiltinTable()
+_command = CLIENT_COMMANDS.command
+
+# What clients that look for a Redis version are told: the one whose replies ours follow.
+REDIS_VERSION = "7.0.0"
+_SYNTAX = CommandError("ERR syntax error")
+
+
+@_command("HELLO", 0, -1, "[protover [AUTH username password] [SETNAME name]]", before_auth=True)
+def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
+    """Choose the protocol, 2 or 3, authenticate and name the connection."""
+    version = 3 if connection.resp3 else 2
+    if len(cmd) > 1:
+        if cmd[1] not in (b"2", b"3"):
+            raise CommandError("NOPROTO unsupported protocol version")
+        version = int(cmd[1])
+    name = None
+    rest = cmd[2:]
+    while rest:
+        word = rest[0].upper()
+        if word == b"AUTH" and len(rest) >= 3:
+            authenticate(node, connection, rest[2])
+            rest = rest[3:]
+        elif word == b"SETNAME" and len(rest) >= 2:
+            name = _checked_name(rest[1])
+            rest = rest[2:]
+        else:
+            raise CommandError(f"ERR Syntax error in HELLO option '{_shown(rest[0])}'")
+    if not connection.authenticated:
+        raise CommandError(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+            "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and "
+            "select the RESP protocol version at the same time"
+        )
+    if name is not None:
+        connection.name = name
+    connection.resp3 = version == 3
+    return {
+        "server": "finn",
+        "version": finn.__version__,
+        "proto": version,
+        "id": connection.id,
+        "mode": "raft",
+        "role": "master" if state_of(node) == "Leader" else "replica",
+        "modules": [],
+    }
+
+
+@_command("AUTH", 1, 2, "[username] password", before_auth=True)
+def auth(node: Node, connection: Any, cmd: list[bytes]) -> Any:
+    """Prove the cluster's secret."""
+    if node.options.secret is None:
+        raise CommandError(
+            "ERR AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    authenticate(node, connection, cmd[-1])
+    return OK
+
+
+def authenticate(node: Node, connection: Any, secret: bytes) -> None:
+    """Compare a secret in constant time with each that is known, and note the role it gives.
+
+    Raises:
+        CommandError: it is none of them.
+    """
+    options = node.options
+    full = (options.secret or "").encode()
+    restricted = (options.client_secret or "").encode()
+    is_full = hmac.compare_digest(secret, full) and options.secret is not None
+    is_restricted = hmac.compare_digest(secret, restricted) and options.client_secret is not None
+    if not (is_full or is_restricted):
+        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
+    connection.authenticated = True
+    connection.restricted = not is_full
+
+
+@_command("SELECT", 1, 1, "index")
+def select(node: Node, connection: Any, cmd: list[bytes]) -> Any:
+    """Accept database 0, the only one."""
+    if not cmd[1].isdigit():
+        raise CommandError("ERR value is not an integer or out of range")
+    if int(cmd[1]) != 0:
+        raise CommandError("ERR DB index is out of range")
+    return OK
+
+
+@_command("RESET", 0, 0, before_auth=True, immediate=True)
+def reset(node: Node, connection: Any, cmd: list[bytes]) -> Any:
+    """Put the connection back to how it began."""
+    connection.transaction = None
+    node.transactions.unwatch(connection)
+    connection.resp3 = False
+    connection.name = b""
+    if node.options.secret is not None:
+        connection.authenticated = False
+        connection.restricted = False
+    return Simple("RESET")
+
+
+@_command("CLIENT", 1, -1, "subcommand [argument ...]")
+def client(node: Node, connection: Any, cmd: list[bytes]) -> Any:
+    """Tell about connections: ID, INFO, LIST, GETNAME, SETNAME, SETINFO, KILL, NO-EVICT."""
+    name = cmd[1].upper()
+    found = _SUBCOMMANDS.get(name)
+    if found is None:
+        raise CommandError(f"ERR unknown subcommand '{_shown(cmd[1])}'. Try CLIENT HELP.")
+    low, high, run = found
+    if not low <= len(cmd) - 2 <= high:
+        raise CommandError(
+            f"ERR wrong number of arguments for 'client|{name.decode().lower()}' command"
+        )
+    return run(node, connection, cmd[2:])
+
+
+def _client_id(node: Node, connection: Any, args: list[bytes]) -> Any:
+    return connection.id
+
+
+def _client_info(node: Node, connection: Any, args: list[bytes]) -> Any:
+    return _line(node, connection) + "\n"
+
+
+def _client_list(node: Node, connection: Any, args: list[bytes]) -> Any:
+    clients = list(node.server.connections.values())
+    if args:
+        if args[0].upper() == b"ID" and all(a.isdigit() for a in args[1:]):
+            wanted = {int(a) for a in args[1:]}
+            clients = [c for c in clients if c.id in wanted]
+        elif args[0].upper() != b"TYPE" or len(args) != 2:
+            raise _SYNTAX
+    return "".join(_line(node, c) + "\n" for c in clients)
+
+
+def _client_get_name(node: Node, connection: Any, args: list[bytes]) -> Any:
+    return connection.name or None
+
+
+def _client_set_name(node: Node, connection: Any, args: list[bytes]) -> Any:
+    connection.name = _checked_name(args[0])
+    return OK
+
+
+def _client_set_info(node: Node, connection: Any, args: list[bytes]) -> Any:
+    option = args[0].upper()
+    value = args[1]
+    if any(b <= 32 or b > 126 for b in value):
+        raise CommandError(
+            f"ERR {_shown(args[0])} cannot contain spaces, newlines or special characters."
+        )
+    if option == b"LIB-NAME":
+        connection.library = value
+    elif option == b"LIB-VER":
+        connection.library_version = value
+    else:
+        raise CommandError(f"ERR Unrecognized option '{_shown(args[0])}'")
+    return OK
+
+
+def _client_kill(node: Node, connection: Any, args: list[bytes]) -> Any:
+    """Drop clients by address, or by ID, ADDR, SKIPME."""
+    if connection.restricted:
+        raise CommandError("NOPERM this secret may not drop connections")
+    clients = list(node.server.connections.values())
+    if len(args) == 1:
+        found = [c for c in clients if c.peer.encode() == args[0]]
+        if not found:
+            raise CommandError("ERR No such client")
+        _drop(found, connection)
+        return OK
+    if len(args) % 2:
+        raise _SYNTAX
+    skip_me = True
+    for option, value in zip(args[::2], args[1::2], strict=True):
+        word = option.upper()
+        if word == b"ID" and value.isdigit():
+            clients = [c for c in clients if c.id == int(value)]
+        elif word == b"ADDR":
+            clients = [c for c in clients if c.peer.encode() == value]
+        elif word == b"SKIPME" and value.lower() in (b"yes", b"no"):
+            skip_me = value.lower() == b"yes"
+        elif word != b"TYPE":
+            raise _SYNTAX
+    if skip_me:
+        clients = [c for c in clients if c is not connection]
+    _drop(clients, connection)
+    return len(clients)
+
+
+def _drop(clients: list[Any], own: Any) -> None:
+    for other in clients:
+        if other is own:
+            own.close_after_flush()
+        else:
+            other.abandon()
+
+
+def _client_help(node: Node, connection: Any, args: list[bytes]) -> Any:
+    return [Simple(f"CLIENT {name.decode()}") for name in sorted(_SUBCOMMANDS)]
+
+
+def _accept(node: Node, connection: Any, args: list[bytes]) -> Any:
+    return OK
+
+
+_MANY = 1 << 20
+_SUBCOMMANDS: dict[bytes, tuple[int, int, Any]] = {
+    b"ID": (0, 0, _client_id),
+    b"INFO": (0, 0, _client_info),
+    b"LIST": (0, _MANY, _client_list),
+    b"GETNAME": (0, 0, _client_get_name),
+    b"SETNAME": (1, 1, _client_set_name),
+    b"SETINFO": (2, 2, _client_set_info),
+    b"KILL": (1, _MANY, _client_kill),
+    b"NO-EVICT": (1, 1, _accept),
+    b"NO-TOUCH": (1, 1, _accept),
+    b"HELP": (0, 0, _client_help),
+}
+
+
+def _line(node: Node, connection: Any) -> str:
+    """Return one line of CLIENT LIST."""
+    now = node.reactor.seconds()
+    fields = {
+        "id": connection.id,
+        "addr": connection.peer,
+        "name": connection.name.decode("utf-8", "replace"),
+        "age": int(now - connection.created_at),
+        "idle": int(now - connection.last_active),
+        "flags": "x" if connection.transaction is not None else "N",
+        "db": 0,
+        "multi": len(connection.transaction.commands) if connection.transaction is not None else -1,
+        "tot-cmds": connection.commands_count,
+        "resp": 3 if connection.resp3 else 2,
+        "lib-name": connection.library.decode("utf-8", "replace"),
+        "lib-ver": connection.library_version.decode("utf-8", "replace"),
+    }
+    return " ".join(f"{key}={value}" for key, value in fields.items())
+
+
+def _checked_name(name: bytes) -> bytes:
+    if any(b <= 32 or b > 126 for b in name):
+        raise CommandError(
+            "ERR Client names cannot contain spaces, newlines or special characters."
+        )
+    return name
+
+
+def _shown(word: bytes) -> str:
+    return word[:64].decode("ascii", "replace")
