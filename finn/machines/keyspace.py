@@ -7,8 +7,7 @@ from itertools import islice
 
 from finn.declarative import Call, read, write
 from finn.errors import CommandError
-from finn.machines.deadlines import Deadlines
-from finn.machines.glob import matcher
+from finn.machines.glob import anything, matcher
 from finn.machines.numeric import parse_int
 from finn.machines.shards import SHARDS, ShardedState, shard_of
 from finn.machines.values import Value, type_name
@@ -125,14 +124,14 @@ class Keyspace(ShardedState):
 
     @read("KEYS", group="generic")
     def keys(self, call: Call, pattern: bytes) -> list[bytes]:
-        """Return the keys that match a pattern."""
+        """Return the keys that match a pattern, sorted bytewise."""
         match = matcher(pattern)
-        return [
-            key
-            for number in range(SHARDS)
-            for key in self.live_keys(call.now, number)
-            if match(key)
-        ]
+        found: list[bytes] = []
+        for number in range(SHARDS):
+            keys = self.live_keys(call.now, number)
+            found.extend(keys if match is anything else filter(match, keys))
+        found.sort()
+        return found
 
     @read("SCAN", usage="cursor [MATCH pattern] [COUNT count] [TYPE type]", group="generic")
     def scan(self, call: Call, cursor: bytes, *options: bytes) -> list[object]:
@@ -190,7 +189,7 @@ class Keyspace(ShardedState):
         read_words(mode, _FLUSH_WORDS)
         if len(mode) > 1:
             raise CommandError(SYNTAX_ERROR)
-        self.reset([{} for _ in range(SHARDS)], [{} for _ in range(SHARDS)], Deadlines())
+        self.clear()
         return OK
 
     @write("FLUSHDB", usage="[ASYNC | SYNC]", group="generic")
