@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
 NEVER = 1 << 63
@@ -64,6 +64,10 @@ class Deadlines:
             if not bucket:
                 del self._buckets[heappop(self._heap)]
         return taken
+
+    def buckets(self) -> Iterable[set[bytes]]:
+        """Return the buckets."""
+        return self._buckets.values()
 
     def near(self, first: int, last: int) -> Iterator[bytes]:
         """Yield the keys of every bucket that touches the time from ``first`` to ``last``."""

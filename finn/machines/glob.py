@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,6 +11,11 @@ from finn.errors import CommandError
 
 MAX_PATTERN_BYTES = 4096
 """Compiling a longer one would take milliseconds."""
+
+
+def anything(_key: bytes) -> bool:
+    """Match every key: what ``matcher`` returns for ``*``."""
+    return True
 
 
 @lru_cache(maxsize=64)
@@ -25,7 +31,7 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
     if len(pattern) > MAX_PATTERN_BYTES:
         raise CommandError("ERR pattern is too long")
     if not pattern.strip(b"*"):
-        return (lambda _key: True) if pattern else (lambda key: not key)
+        return anything if pattern else operator.not_
     first, *middle = _segments(pattern)
     last = middle.pop() if middle else None
     parts = [first]

@@ -29,6 +29,9 @@ MASK = SHARDS - 1
 REAPED_PER_WRITE = 20
 """Expired keys removed with a write: more than a write can add, so they cannot pile up."""
 
+TRASH_PER_COPY = 4
+"""Old shards freed with the copy of a shard: 0.2 ms each in a million keys."""
+
 Shard = dict[bytes, Value]
 C = TypeVar("C", Hash, List, MemberSet)
 
@@ -89,6 +92,7 @@ class ShardedState(Machine):
             shard of the same number.
         next_expiry: no key expires before this time; NEVER when none has a deadline.
         clock: a time up to which expired keys are known to be gone for every command.
+        trash: what ``clear`` took away and was not freed yet.
         epoch: counts freezes; a container of an older epoch may be shared.
     """
 
@@ -96,11 +100,8 @@ class ShardedState(Machine):
         super().__init__()
         self.epoch = 0
         self.clock = 0
-        self.reset(
-            [{} for _ in range(SHARDS)],
-            [{} for _ in range(SHARDS)],
-            Deadlines(),
-        )
+        self.trash: list[object] = []
+        self.reset([{} for _ in range(SHARDS)], [{} for _ in range(SHARDS)], Deadlines())
 
     def reset(
         self, shards: list[Shard], expiries: list[dict[bytes, int]], deadlines: Deadlines
@@ -112,6 +113,17 @@ class ShardedState(Machine):
         self.deadlines = deadlines
         self.next_expiry = deadlines.first()
         self.held = [0] * SHARDS
+
+    def clear(self) -> None:
+        """Remove everything, without the time that it takes to free it (0.2 s for a million keys).
+
+        The old shards are freed one by one, with the first write to each new one.
+        """
+        self.trash += self.deadlines.buckets()
+        self.trash += self.expiries
+        self.trash += self.shards
+        self.reset([{} for _ in range(SHARDS)], [{} for _ in range(SHARDS)], Deadlines())
+        self.writable = [None] * SHARDS
 
     # -- freezing -----------------------------------------------------------------------------
 
@@ -137,6 +149,7 @@ class ShardedState(Machine):
 
     def own(self, number: int) -> Shard:
         """Copy a shard that a freeze may share, so that it can be changed."""
+        del self.trash[-TRASH_PER_COPY:]
         copy = self.shards[number] = self.writable[number] = self.shards[number].copy()
         self.expiries[number] = self.expiries[number].copy()
         return copy

@@ -133,6 +133,16 @@ class SnapshotTests(SynchronousTestCase):
         client.run("HSET", "h", "f", "newer")
         self.assertEqual(client.run("HGET", "h", "f"), b"newer")
 
+    def test_flushed_state_is_freed_with_later_writes(self) -> None:
+        """FLUSHALL takes no time for many keys; their memory is given back by and by."""
+        client = self.filled()
+        client.run("FLUSHALL")
+        self.assertEqual(client.run("DBSIZE"), 0)
+        self.assertGreater(len(client.machine.trash), SHARDS)
+        for n in range(3 * SHARDS):
+            client.run("SET", n, "x")
+        self.assertEqual(client.machine.trash, [])
+
     def test_an_abandoned_snapshot_lets_go(self) -> None:
         """After it is closed, nothing is copied any more."""
         client = self.filled()
