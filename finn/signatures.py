@@ -23,7 +23,6 @@ NOT_TEXT = "ERR value is not valid UTF-8"
 
 _ATTRIBUTE = "__finn_declarations__"
 _NAME = re.compile(r"[!-~]{1,64}")
-_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 _INFINITY = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
 _FLAGS = {Kind.WRITE: "write", Kind.READ: "readonly", Kind.LOCAL: "stale"}
@@ -44,7 +43,8 @@ class Declaration:
 
 def to_integer(data: bytes) -> int:
     """Read a 64-bit integer as strictly as Redis: no spaces, signs or zeros to spare."""
-    if _INTEGER.fullmatch(data) is not None:
+    digits = data[1:] if data[:1] == b"-" else data
+    if digits.isdigit() and len(digits) < 20 and (digits[0] != 0x30 or data == b"0"):
         number = int(data)
         if -(2**63) <= number < 2**63:
             return number

@@ -107,19 +107,17 @@ class CommandReader:
     def _feed_rest(self, data: bytes) -> tuple[Commands, bytes | None]:
         """Complete the command that is incomplete, then go on in the fast way."""
         strict = self._strict
+        if not strict.multibulk:
+            return strict.feed(data), None
         first = strict.feed(data, 1)
-        if not first or strict.error is not None:
+        if not first:
             return first, None
-        raw = None if strict.inline else _pack(tuple(first[0]))
+        raw = _pack(tuple(first[0]))
         rest = strict.take_rest()
-        if not rest:
-            return first, raw
-        commands, raw_rest = self.feed(rest)
+        commands, raw_rest = self.feed(rest) if rest else ([], None)
         if not commands:
-            return first, None if strict.inline else raw
-        if raw is None or raw_rest is None:
-            return first + commands, None
-        return first + commands, raw + raw_rest
+            return first, raw
+        return first + commands, None if raw_rest is None else raw + raw_rest
 
     def _parse(self, data: bytes) -> tuple[Commands, bytes | None] | None:
         """Parse a chunk by hiredis; None when strict parsing is needed."""

@@ -134,6 +134,21 @@ class InlineTests(SynchronousTestCase):
         ]:
             self.assertEqual(split_inline(line), words, line)
 
+    def test_many_lines_in_a_chunk(self) -> None:
+        """Chunks of plain lines take a short cut, to the same commands and errors."""
+        self.assertEqual(parse(b"a\n" * 30_000)[0], [[b"a"]] * 30_000)
+        self.assertEqual(parse(b"\n\r\n \n" * 1000), ([], None))
+        parser = StrictParser(ReaderLimits())
+        self.assertEqual(parser.feed(b"GET  a\r\n\nPI"), [[b"GET", b"a"]])
+        self.assertEqual(parser.feed(b"NG\na\tb"), [[b"PING"]])
+        self.assertEqual(parser.feed(b"\n*1\r\n$1\r\nx\r\n"), [[b"a", b"b"], [b"x"]])
+        limits = ReaderLimits(arguments=2, inline_bytes=10)
+        for line in (b"a b c\n", b"0123456789\n"):
+            commands, error = parse(b"a\n" * 5 + line + b"b\n", limits)
+            self.assertEqual(commands, [[b"a"]] * 5)
+            self.assertIsNotNone(error)
+        self.assertEqual(parse(b"012345678\n", limits), ([[b"012345678"]], None))
+
     def test_unbalanced_quotes_are_an_error(self) -> None:
         """As in Redis, the connection ends."""
         self.assertEqual(
