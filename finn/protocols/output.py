@@ -1,0 +1,96 @@
+"""What is still to be written to a transport, handed on piece by piece as it drains.
+
+A transport's own buffer has no bound and tells nothing about progress. Here at most one piece
+beyond the transport's high-water mark is handed on at a time, so ``unsent`` is what the other
+side has not taken, and every call of ``resumeProducing`` is progress.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+PIECE = 128 * 1024
+
+
+@implementer(IPushProducer)
+class Output:
+    """The bytes on their way to one transport; its push producer.
+
+    Args:
+        transport: where the bytes go.
+        drained: called when everything is handed on after the transport was full.
+    """
+
+    __slots__ = ("transport", "congested", "unsent", "progress", "_queue", "_closing", "_drained")
+
+    def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
+        self.transport = transport
+        self.congested = False
+        self.unsent = 0
+        self.progress = 0
+        self._queue: deque[bytes | memoryview] = deque()
+        self._closing = False
+        self._drained = drained
+        transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep until the transport takes it."""
+        if self.congested or self._queue or len(data) > PIECE:
+            if data and not self._closing:
+                self._queue.append(data)
+                self.unsent += len(data)
+                self._pump()
+        elif not self._closing:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Close the transport once everything is handed on."""
+        if not self._closing:
+            self._closing = True
+            self._finish()
+
+    def detach(self) -> None:
+        """Leave the transport to another owner; call it only when nothing is unsent."""
+        self.transport.unregisterProducer()
+        self._closing = True
+
+    def _pump(self) -> None:
+        queue = self._queue
+        while queue and not self.congested:
+            data = queue.popleft()
+            if len(data) > PIECE:
+                view = memoryview(data)
+                queue.appendleft(view[PIECE:])
+                data = view[:PIECE]
+            self.unsent -= len(data)
+            self.transport.write(bytes(data))  # no copy of what is bytes already
+
+    def _finish(self) -> None:
+        if self._closing and not self._queue:
+            # A transport with a paused producer would wait for it before it closes.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        self.congested = True
+
+    def resumeProducing(self) -> None:
+        self.congested = False
+        self.progress += 1
+        self._pump()
+        if self._closing:
+            self._finish()
+        elif not self.congested:
+            self._drained()
+
+    def stopProducing(self) -> None:
+        self.congested = True
+        self._queue.clear()
+        self.unsent = 0

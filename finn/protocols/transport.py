@@ -1,0 +1,218 @@
+"""Listening and connecting with a shorter way for bytes: write-through TCP transports.
+
+Twisted's ``transport.write`` only queues: the bytes leave one turn of the loop later, after two
+``epoll_ctl`` calls. The transports here first try to send at once when nothing is queued, which
+takes a third off a round trip. Two guards keep that correct: not when TLS was started on the
+transport (it would put plaintext on the wire), and not while a pull producer feeds it (the
+producer is asked for more only by the queue's draining).
+
+``WriteThroughReactor`` puts them behind any endpoint: it is the reactor, but for ``listenTCP`` and
+``connectTCP``. A reactor whose TCP is not made of ``twisted.internet.tcp`` is left as it is.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import abstract, tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    serverFromString,
+)
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorFDSet,
+    IStreamServerEndpoint,
+)
+from zope.interface import directlyProvides, providedBy
+
+BACKLOG = 511
+CONNECT_TIMEOUT = 5.0
+KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
+
+
+class _WriteThrough(tcp.Connection):
+    """A TCP connection whose ``write`` sends at once when it may."""
+
+    def write(self, data: bytes) -> None:
+        """Send what the kernel takes now, queue the rest."""
+        if (
+            not self.TLS
+            and (self.producer is None or self.streamingProducer)
+            and self.connected
+            and not self.dataBuffer
+            and not self._tempDataLen
+            and not self._writeDisconnected
+        ):
+            sent = self.writeSomeData(data)
+            # An exception is left to the queue: the next doWrite meets it again, outside of any
+            # protocol's method, and loses the connection in the usual way.
+            if isinstance(sent, int) and sent > 0:
+                size = len(data)
+                while sent < size:
+                    more = self.writeSomeData(memoryview(data)[sent:])  # type: ignore[arg-type]
+                    if not isinstance(more, int) or more <= 0:
+                        break
+                    sent += more
+                if sent == size:
+                    return
+                data = data[sent:]
+        super().write(data)
+
+
+def _tune(skt: socket.socket) -> None:
+    """Send small segments at once; notice a client whose host vanished."""
+    try:
+        skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        skt.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE:
+            if hasattr(socket, name):
+                skt.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        pass  # the other side is gone already; the first read says so
+
+
+class WriteThroughServer(_WriteThrough, tcp.Server):
+    """An accepted connection."""
+
+    def __init__(self, sock: socket.socket, *args: Any) -> None:
+        _tune(sock)
+        super().__init__(sock, *args)
+
+
+class WriteThroughClient(_WriteThrough, tcp.Client):
+    """An outgoing connection."""
+
+    def _connectDone(self) -> None:
+        _tune(self.socket)
+        super()._connectDone()
+
+
+class WriteThroughPort(tcp.Port):
+    """A listening port of write-through connections."""
+
+    transport = WriteThroughServer  # type: ignore[assignment]
+
+
+class WriteThroughConnector(tcp.Connector):
+    """Makes a write-through connection."""
+
+    def _makeTransport(self) -> WriteThroughClient:
+        return WriteThroughClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class WriteThroughReactor:
+    """A reactor whose TCP ports and connectors are write-through; otherwise the one given."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = BACKLOG, interface: str = ""
+    ) -> IListeningPort:
+        """Listen as IReactorTCP does."""
+        listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._reactor)
+        listening.startListening()
+        return listening
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float = 30,
+        bindAddress: Any = None,
+    ) -> tcp.Connector:
+        """Connect as IReactorTCP does."""
+        connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector
+
+
+def write_through(reactor: Any) -> Any:
+    """Return the reactor in its write-through form, or itself where that is not possible."""
+    # The selectable transports belong to reactors that watch file descriptors; test reactors and
+    # IOCP bring their own.
+    from twisted.internet.posixbase import PosixReactorBase
+
+    if isinstance(reactor, PosixReactorBase) and IReactorFDSet.providedBy(reactor):
+        return WriteThroughReactor(reactor)
+    return reactor
+
+
+def listen(
+    reactor: Any, where: str | IStreamServerEndpoint, factory: IProtocolFactory, tls: Any = None
+) -> Deferred[IListeningPort]:
+    """Listen for clients and members.
+
+    Args:
+        reactor: the reactor.
+        where: a Twisted server endpoint description, or an endpoint.
+        factory: makes the protocols.
+        tls: a ``finn.protocols.tls.TLSMaterial`` when every connection is TLS.
+
+    Returns:
+        Fires with the port; fails with CannotListenError.
+    """
+    endpoint: Any = where
+    if isinstance(where, str):
+        endpoint = serverFromString(write_through(reactor), where)
+    if tls is not None:
+        factory = tls.server_factory(factory, reactor)
+    listening: Deferred[IListeningPort] = endpoint.listen(factory)
+    return listening
+
+
+def connect(
+    reactor: Any,
+    host: str,
+    port: int,
+    factory: IProtocolFactory,
+    timeout: float = CONNECT_TIMEOUT,
+    tls: Any = None,
+) -> Deferred[Any]:
+    """Connect to a host by number or name.
+
+    Args:
+        reactor: the reactor.
+        host: IPv4 or IPv6 address, or a name, looked up now.
+        port: TCP port.
+        factory: makes the protocol.
+        timeout: seconds for the whole attempt.
+        tls: a ``finn.protocols.tls.TLSMaterial`` for a TLS connection.
+
+    Returns:
+        Fires with the protocol; cancelling it gives up.
+    """
+    through = write_through(reactor)
+    endpoint: Any
+    if abstract.isIPAddress(host):
+        endpoint = TCP4ClientEndpoint(through, host, port, timeout)
+    elif abstract.isIPv6Address(host):
+        endpoint = TCP6ClientEndpoint(through, host, port, timeout)
+    else:
+        endpoint = HostnameEndpoint(through, host, port, timeout)
+    if tls is not None:
+        factory = tls.client_factory(factory, reactor)
+    connecting: Deferred[Any] = endpoint.connect(factory)
+    if tls is not None:
+        connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
+    return connecting
+
+
+def peer_name(address: Any) -> str:
+    """Render an address for people: ``host:port``, a path, or nothing."""
+    host = getattr(address, "host", None)
+    if host is None:
+        name = getattr(address, "name", None)
+        return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
