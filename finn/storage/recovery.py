@@ -25,7 +25,7 @@ class LogImage:
 
     Attributes:
         segments: in order, the void ones left out.
-        void: paths of segments that a reset made void.
+        void: paths of segments that later ones made void.
         terms: (first index, term) of each run of entries of one term.
         configurations: configuration entries.
         last_index: of the last entry, or the base.
@@ -113,7 +113,10 @@ def _load(files: IFiles, image: LogImage, segment: Segment, is_last: bool) -> No
             f"{image.last_index}",
         )
     elif header.base_index < image.segments[0].base_index:
-        raise CorruptLog(segment.path, 0, "it begins before the first segment")
+        # Compaction was interrupted: these segments were truncated away and about to go.
+        image.void += [before.path for before in image.segments]
+        image.segments.clear()
+        truncate_image(image, header.base_index)
     elif image.term_at(header.base_index) != header.base_term:
         raise CorruptLog(segment.path, 0, "it does not continue the segment before")
     else:

@@ -47,6 +47,7 @@ class SnapshotReader:
         self._offset = 0
         self._buffer = b""
         self._used = 0
+        self._fetching = False
 
     @property
     def at_end(self) -> bool:
@@ -60,16 +61,21 @@ class SnapshotReader:
         return Deferred.fromCoroutine(self._prefetch(size))
 
     async def _prefetch(self, size: int) -> None:
+        assert not self._fetching, "one prefetch at a time"
+        self._fetching = True
         pieces = []
         offset = self._offset
         missing = size - self.buffered
-        while missing > 0 and offset < self._size:
-            piece = await self._source.read(offset, min(READ_BYTES, self._size - offset))
-            if not piece:
-                break
-            pieces.append(piece)
-            offset += len(piece)
-            missing -= len(piece)
+        try:
+            while missing > 0 and offset < self._size:
+                piece = await self._source.read(offset, min(READ_BYTES, self._size - offset))
+                if not piece:
+                    break
+                pieces.append(piece)
+                offset += len(piece)
+                missing -= len(piece)
+        finally:
+            self._fetching = False
         self._take(b"".join(pieces))
 
     def _take(self, data: bytes) -> None:
@@ -82,6 +88,7 @@ class SnapshotReader:
         if size < 0:
             size = self.buffered + self._size - self._offset
         if size > self.buffered and self._offset < self._size:
+            assert not self._fetching, "wait for the prefetch"
             missing = min(max(size - self.buffered, READ_BYTES), self._size - self._offset)
             self._take(self._source.read_now(self._offset, missing))
         begin = self._used

@@ -138,7 +138,8 @@ def _copy_entries(segment: Segment, source: IFile, target: IFile, twin: Segment)
     offset = segment.locate(twin.base_index + 1)
     pieces: list[bytes] = []
     size = 0
-    while twin.last_index < segment.last_index:
+    # Truncated entries too: the segments behind continue or truncate what the file says.
+    while (offset := _skip_marks(window, offset)) < window.end:
         entry, offset = _next_entry(segment.path, window, offset)
         if entry.index <= twin.base_index:
             continue
@@ -153,32 +154,32 @@ def _copy_entries(segment: Segment, source: IFile, target: IFile, twin: Segment)
         target.write(b"".join(pieces))
 
 
+def _skip_marks(window: Window, offset: int) -> int:
+    """Return the offset of the first entry at or behind ``offset``, the end without one."""
+    while (at := window.at(offset, MARK_SIZE)) >= 0 and window.data[at + 8] == MARK:
+        offset += MARK_SIZE
+    return offset
+
+
 def _next_entry(path: str, window: Window, offset: int) -> tuple[Entry, int]:
     """Return the first entry at or behind ``offset`` and the offset behind it."""
-    while True:
-        at = window.at(offset, MARK_SIZE)
-        if at >= 0 and window.data[at + 8] == MARK:
-            offset += MARK_SIZE
-            continue
-        at = window.at(offset, HEADER_SIZE)
-        if at >= 0:
-            size = HEADER_SIZE + HEADER.unpack_from(window.data, at)[1]
-            at = window.at(offset, size)
-        if at < 0:
-            raise CorruptLog(path, offset, "the file ends before an entry that was in it")
-        try:
-            return decode_entry(window.data[at : at + size]), offset + size
-        except ProtocolError as e:
-            raise CorruptLog(path, offset, str(e)) from None
+    offset = _skip_marks(window, offset)
+    at = window.at(offset, HEADER_SIZE)
+    if at >= 0:
+        size = HEADER_SIZE + HEADER.unpack_from(window.data, at)[1]
+        at = window.at(offset, size)
+    if at < 0:
+        raise CorruptLog(path, offset, "the file ends before an entry that was in it")
+    try:
+        return decode_entry(window.data[at : at + size]), offset + size
+    except ProtocolError as e:
+        raise CorruptLog(path, offset, str(e)) from None
 
 
 def _skip_to(path: str, window: Window, offset: int, index: int) -> int:
     """Return the offset of an entry, looking from ``offset`` on without checking payloads."""
     while True:
-        at = window.at(offset, MARK_SIZE)
-        if at >= 0 and window.data[at + 8] == MARK:
-            offset += MARK_SIZE
-            continue
+        offset = _skip_marks(window, offset)
         at = window.at(offset, HEADER_SIZE)
         if at < 0:
             raise CorruptLog(path, offset, "the file ends before an entry that was in it")

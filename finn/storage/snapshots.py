@@ -86,7 +86,7 @@ class SnapshotStore:
 
     async def _open(self) -> None:
         found: list[SnapshotMeta] = await self._disk.run(self._list)
-        found.sort(key=_age)
+        found.sort(key=snapshot_order)
         # The older ones are checked when they are needed: each is read through for it.
         while found:
             reason = await self._check(found[-1])
@@ -156,7 +156,7 @@ class SnapshotStore:
 
     def _complete(self, meta: SnapshotMeta) -> Deferred[None]:
         self.snapshots.append(meta)
-        self.snapshots.sort(key=_age)
+        self.snapshots.sort(key=snapshot_order)
         return Deferred.fromCoroutine(self._prune())
 
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
@@ -171,6 +171,8 @@ class SnapshotStore:
     def _not_sourced(self, failure: Failure, meta: SnapshotMeta) -> Failure:
         self._unpin(meta)
         error = failure.value
+        if isinstance(error, FileNotFoundError):
+            return Failure(LogError(f"snapshot {meta.id} is gone"))
         if isinstance(error, OSError):
             return Failure(disk_failed("read", self._path(meta), error))
         return failure
@@ -210,7 +212,8 @@ class SnapshotStore:
         return os.path.join(self._directory, meta.id, STATE_NAME)
 
 
-def _age(meta: SnapshotMeta) -> tuple[int, int, int]:
+def snapshot_order(meta: SnapshotMeta) -> tuple[int, int, int]:
+    """Sort key: by index, then by age."""
     return meta.index, meta.term, int(meta.id.rpartition("-")[2])
 
 

@@ -1,0 +1,180 @@
+"""The identity of a node and the lock of its directory."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import CorruptLog, DataDirectoryError
+from finn.storage.files import OSFiles
+from finn.storage.identity import DirectoryLock, Identity, read_boot_id
+from finn.testing.faulty import FaultyFiles, PowerCut
+
+
+def identity_in(files: FaultyFiles) -> Identity:
+    """Make one with a value in every field."""
+    identity = Identity(files, "d", 0xABC, "fastlog", address=":7481")
+    identity.cluster_id = (1 << 64) - 1
+    return identity
+
+
+class IdentityTests(SynchronousTestCase):
+    """On files in memory."""
+
+    def setUp(self) -> None:
+        self.files = FaultyFiles()
+
+    def test_fields_come_back(self) -> None:
+        """What was saved is loaded."""
+        self.assertIsNone(Identity.load(self.files, "d"))
+        identity = identity_in(self.files)
+        identity.began("boot", weak=True, dropped_tail=True, level="low")
+        identity.removed = True
+        identity.save()
+        found = Identity.load(self.files, "d")
+        assert found is not None
+        for field in (
+            "node_id", "cluster_id", "backend", "address", "level", "weak", "boot_id", "clean",
+            "amnesic", "removed",
+        ):  # fmt: skip
+            self.assertEqual(getattr(found, field), getattr(identity, field), field)
+
+    def test_ids_are_hexadecimal_text(self) -> None:
+        """JSON readers that have floats only cannot harm them."""
+        identity_in(self.files).save()
+        self.assertIn(b'"node_id": "0000000000000abc"', self.files.read("d/node.json"))
+
+    def test_in_memory_writes_nothing(self) -> None:
+        """A node without a disk has an identity for one life."""
+        Identity(self.files, "d", 1, "inmem", in_memory=True).save()
+        self.assertFalse(self.files.exists("d"))
+
+    def test_unknown_version_and_damage(self) -> None:
+        """Both are refused, in one line each."""
+        self.files.makedirs("d")
+        for data, error in (
+            (b'{"version": 7}', DataDirectoryError),
+            (b"{", CorruptLog),
+            (b"[]", CorruptLog),
+            (b'{"version": 1}', CorruptLog),
+            (b"\xff", CorruptLog),
+        ):
+            if self.files.exists("d/node.json"):
+                self.files.unlink("d/node.json")
+            self.files.create("d/node.json").write(data)
+            raised = self.assertRaises(error, Identity.load, self.files, "d")
+            self.assertIn("d/node.json", str(raised))
+            self.assertNotIn("\n", str(raised))
+
+    def test_save_survives_any_power_cut(self) -> None:
+        """After a cut at any change there is the old content or the new one."""
+        for cut in range(1, 20):
+            for seed in range(5):
+                files = FaultyFiles()
+                identity = identity_in(files)
+                identity.save()
+                identity.address = ":7482"
+                files.cut_at(files.operations + cut)
+                try:
+                    identity.save()
+                except PowerCut:
+                    pass
+                found = Identity.load(files.power_cut(Random(seed)), "d")
+                assert found is not None
+                self.assertIn(found.address, (":7481", ":7482"))
+
+    def began(self, weak: bool, clean: bool, boot: str, again: str, dropped: bool = False) -> bool:
+        """Run once, end, and begin again."""
+        identity = identity_in(self.files)
+        self.assertFalse(identity.began(boot, weak=weak))
+        if clean:
+            identity.stopped_cleanly()
+        identity.save()
+        found = Identity.load(self.files, "d")
+        assert found is not None
+        # The level of the run that ended counts, not that of the one that begins.
+        return found.began(again, weak=not weak, dropped_tail=dropped)
+
+    def test_amnesia(self) -> None:
+        """Unclean and another boot at a weak level, or a dropped tail: amnesic."""
+        self.assertTrue(self.began(weak=True, clean=False, boot="a", again="b"))
+        self.assertTrue(self.began(weak=True, clean=False, boot="", again=""))
+        self.assertFalse(self.began(weak=True, clean=False, boot="a", again="a"))
+        self.assertFalse(self.began(weak=True, clean=True, boot="a", again="b"))
+        self.assertFalse(self.began(weak=False, clean=False, boot="a", again="b"))
+        for weak in (True, False):
+            for clean in (True, False):
+                self.assertTrue(self.began(weak, clean, "a", "a", dropped=True))
+
+    def test_amnesia_lasts(self) -> None:
+        """A clean stop does not make an amnesic node remember."""
+        identity = identity_in(self.files)
+        self.assertTrue(identity.began("a", weak=False, dropped_tail=True))
+        identity.stopped_cleanly()
+        self.assertTrue(identity.began("a", weak=False))
+        identity.amnesic = False
+        identity.stopped_cleanly()
+        self.assertFalse(identity.began("a", weak=False))
+
+    def test_boot_id(self) -> None:
+        """It is read from where the system says, and empty elsewhere."""
+        self.assertEqual(read_boot_id(self.files), "")
+        self.files.makedirs("proc")
+        self.files.create("proc/boot").write(b"1234-5678\n")
+        self.assertEqual(read_boot_id(self.files, "proc/boot"), "1234-5678")
+
+    def test_set_aside(self) -> None:
+        """All data move, node.json last; what is not the node's stays."""
+        identity = identity_in(self.files)
+        identity.removed = True
+        identity.save()
+        self.files.makedirs("d/log")
+        self.files.makedirs("d/snapshots/1-1-1")
+        self.files.create("d/twistd.pid")
+        operations = self.files.operations
+        self.assertEqual(identity.set_aside(99), "d/removed-99")
+        self.assertEqual(self.files.listdir("d"), ["removed-99", "twistd.pid"])
+        self.assertEqual(self.files.listdir("d/removed-99"), ["log", "node.json", "snapshots"])
+        for cut in range(1, self.files.operations - operations + 1):
+            files = FaultyFiles()
+            identity = identity_in(files)
+            identity.removed = True
+            identity.save()
+            files.makedirs("d/log")
+            files.cut_at(files.operations + cut)
+            try:
+                identity.set_aside(99)
+            except PowerCut:
+                pass
+            for seed in range(5):
+                after = files.power_cut(Random(seed))
+                if not after.exists("d/node.json"):
+                    self.assertFalse(after.exists("d/log"))
+
+
+class DirectoryLockTests(SynchronousTestCase):
+    """On the real file system."""
+
+    def test_second_process_gets_one_line(self) -> None:
+        """The directory is made, locked, and free again after release."""
+        directory = os.path.join(self.mktemp(), "data")
+        first, second = (DirectoryLock(OSFiles(), directory) for _ in range(2))
+        first.acquire()
+        error = self.assertRaises(DataDirectoryError, second.acquire)
+        self.assertEqual(str(error), f"{directory} is in use by another process")
+        second.release()
+        first.release()
+        second.acquire()
+        second.release()
+
+    def test_unusable_directory(self) -> None:
+        """A file in its place, or a place that cannot be written: one line."""
+        path = self.mktemp()
+        OSFiles().create(path).close()
+        for directory in (path, os.path.join(path, "data"), "/proc/finn"):
+            lock = DirectoryLock(OSFiles(), directory)
+            error = self.assertRaises(DataDirectoryError, lock.acquire)
+            self.assertIn(f"cannot use {directory}: ", str(error))
+            self.assertNotIn("\n", str(error))
