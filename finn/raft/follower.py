@@ -57,9 +57,11 @@ class Follower:
             self._round = message.round
         if last > self.verified_index:
             self.verified_index = last
-        # Whatever brings no entries that still have to become durable is answered at once, and
-        # a leader whose entries wait for a slow disk hears at least one answer a heartbeat.
-        if last <= log.persisted_index or now - self._answered_at > raft.options.heartbeat:
+        # What brings no entries that have to become durable first is answered at once; and a
+        # leader whose entries pile up before a slow disk hears an answer each heartbeat, or it
+        # would take this node for lost (BUGS 5.2, hashicorp#612).
+        late = now - self._answered_at > raft.options.heartbeat
+        if last <= log.persisted_index or (late and log.persisted_index < previous):
             self._must_answer = True
         # BUGS 5.2 (copycat#265): not past the last *verified* entry, whatever else the log has.
         commit = min(message.leader_commit, self.verified_index)

@@ -148,7 +148,7 @@ class Leader:
             if not first:
                 progress.amnesic_round = max(reply.round, 1)
                 progress.forget()
-                self._replication.restart(progress, progress.next_index)
+                self._replication.restart(progress)
         elif first:
             if reply.round <= first:
                 return False  # sent before it forgot
@@ -247,7 +247,7 @@ class Leader:
         if progress is not None:
             progress.connected = True
             progress.amnesic_round = 0  # another life of it may have begun
-            self._replication.restart(progress, progress.match_index + 1)
+            self._replication.restart(progress)
 
     def peer_lost(self, peer: int) -> None:
         """The link to a peer is lost, and with it what was under way."""
@@ -256,7 +256,7 @@ class Leader:
             return
         progress.connected = False
         progress.amnesic_round = 0
-        self._replication.restart(progress, progress.match_index + 1)
+        self._replication.restart(progress)
         linked = sum(1 for pr in self._voters if pr.connected) + self._is_voter
         if linked < self._quorum:
             # They may have taken this for a crash: the lease has to be earned again.

@@ -118,7 +118,11 @@ class Replication:
         self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float
     ) -> None:
         previous = pr.next_index - 1
-        if pr.state is ProgressState.SNAPSHOT or self._raft.log.term_at(previous) is None:
+        if self._raft.log.term_at(previous) is None and pr.state is not ProgressState.SNAPSHOT:
+            # Compacted while entries before it were under way and perhaps lost.
+            self._send_snapshot(pr, now)
+            previous = 0
+        elif pr.state is ProgressState.SNAPSHOT:
             previous = 0  # always agrees: this one is for contact only
         key = (previous + 1, False, self._knows_amnesia(pr))
         message = shared.get(key)
@@ -219,8 +223,10 @@ class Replication:
         pr.probe(max(next_index, 1), self._rounds.newest + 1)
         self.due = True
 
-    def restart(self, pr: Progress, next_index: int) -> None:
+    def restart(self, pr: Progress) -> None:
         """Whatever was in flight is gone: begin anew with a probe."""
+        # A peer of which nothing is known yet most likely has nearly all, so it is asked first.
+        next_index = (pr.match_index or self._raft.log.last_index) + 1
         pr.probe(next_index, self._rounds.newest + 1)
         pr.fetching = False
         pr.heartbeat_due = self.due = True

@@ -229,6 +229,7 @@ class Server:
 
     def step_down(self, now: float, reason: str) -> None:
         """Give up leadership."""
+        self.now = now
         if self.leader is not None:
             self.out.event("warn", "{reason}, stepping down", reason=reason)
             self.become_follower(self.current_term, 0, now)
