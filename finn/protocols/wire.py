@@ -12,7 +12,7 @@ V     RequestVote      term, last_log_index, last_log_term u64; flags u8:      -
                        1 pre-vote, 2 transfer, 4 amnesic
 v     VoteReply        term u64; flags u8: 1 pre-vote, 4 amnesic, 8 granted    --
 A     AppendEntries    term, prev_log_index, prev_log_term, leader_commit,     one record for each
-                       round u64                                               entry
+                       round u64; flags u8: 4 amnesic                          entry
 a     AppendReply      term, round, match_index, rejected_index,               --
                        conflict_index, conflict_term u64; flags u8:
                        4 amnesic, 8 success
@@ -105,7 +105,7 @@ YES = 8
 
 _VOTE = struct.Struct("<QQQB")
 _VOTE_REPLY = struct.Struct("<QB")
-_APPEND = struct.Struct("<QQQQQ")
+_APPEND = struct.Struct("<QQQQQB")
 _APPEND_REPLY = struct.Struct("<QQQQQQB")
 _U64 = struct.Struct("<Q")
 _FORWARD = struct.Struct("<QIB")
@@ -131,7 +131,14 @@ def frame(parts: list[bytes]) -> bytes:
 
 
 def _encode_append(m: AppendEntries) -> list[bytes]:
-    header = _APPEND.pack(m.term, m.prev_log_index, m.prev_log_term, m.leader_commit, m.round)
+    header = _APPEND.pack(
+        m.term,
+        m.prev_log_index,
+        m.prev_log_term,
+        m.leader_commit,
+        m.round,
+        AMNESIC if m.amnesic else 0,
+    )
     return [b"A", header, *[entry.record for entry in m.entries]]
 
 
@@ -259,8 +266,10 @@ def _check_position(index: int, term: int, highest: int) -> None:
 
 
 def _decode_append(parts: list[bytes]) -> AppendEntries:
-    term, prev_index, prev_term, commit, round_ = _APPEND.unpack(parts[1])
+    term, prev_index, prev_term, commit, round_, flags = _APPEND.unpack(parts[1])
     _check(term, prev_index, commit, round_)
+    if flags & ~AMNESIC:
+        raise ProtocolError("append request makes no sense")
     _check_position(prev_index, prev_term, term)
     entries = []
     index = prev_index
@@ -272,7 +281,7 @@ def _decode_append(parts: list[bytes]) -> AppendEntries:
             raise ProtocolError(f"entry {entry.index}^{entry.term} is out of place at {index}")
         newest = entry.term
         entries.append(entry)
-    return AppendEntries(term, prev_index, prev_term, commit, round_, entries)
+    return AppendEntries(term, prev_index, prev_term, commit, round_, entries, flags != 0)
 
 
 def _decode_append_reply(parts: list[bytes]) -> AppendReply:
