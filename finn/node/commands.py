@@ -21,11 +21,6 @@ BUILTINS = BuiltinTable()
 _command = BUILTINS.command
 
 
-def _require_manager(connection: Any) -> None:
-    if connection.restricted:
-        raise CommandError("NOPERM this secret may not change the cluster")
-
-
 # -- the cluster ------------------------------------------------------------------------------
 
 
@@ -59,21 +54,18 @@ def raft_stats(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTADDPEER", 1, 1, "address", group="cluster", manages=True)
 def raft_add_peer(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Add the node at an address; it learns first and votes once it has caught up."""
-    _require_manager(connection)
     return _ok(node.membership.add(cmd[1].decode("utf-8", "replace")))
 
 
 @_command("RAFTREMOVEPEER", 1, 1, "address", group="cluster", manages=True)
 def raft_remove_peer(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Remove the member at an address, the leader itself too."""
-    _require_manager(connection)
     return _ok(node.membership.remove(cmd[1].decode("utf-8", "replace")))
 
 
 @_command("RAFTTRANSFER", 0, 1, "[address]", group="cluster", manages=True)
 def raft_transfer(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Hand leadership to a member, the one that is furthest if none is named."""
-    _require_manager(connection)
     refusal = node.dispatch.refusal()
     raft = node.raft
     if refusal is not None or raft is None:
@@ -92,14 +84,12 @@ def raft_transfer(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTSNAPSHOT", 0, 0, group="cluster", manages=True)
 def raft_snapshot(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Take a snapshot of this node's machine now; answers when it is on the disk."""
-    _require_manager(connection)
     return node.snapshots.take().addCallback(lambda _: OK)
 
 
 @_command("RAFTSHRINKLOG", 0, 0, group="cluster", manages=True)
 def raft_shrink_log(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Give back the disk space of log entries that a snapshot covers."""
-    _require_manager(connection)
     return node.snapshots.shrink().addCallback(lambda _: OK)
 
 

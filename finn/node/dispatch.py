@@ -146,9 +146,9 @@ class Dispatch:
         group_kind = 0
         for cmd in commands:
             try:
+                if not connection.authenticated:
+                    self._require_auth(cmd)
                 route = self.check(cmd)
-                if not connection.authenticated and not route.before_auth:
-                    raise CommandError("NOAUTH Authentication required.")
                 if connection.transaction is not None and not route.immediate:
                     self._flush_group(connection, group, group_kind)
                     group = []
@@ -179,6 +179,11 @@ class Dispatch:
                 self._local(connection, cmd, route)
         self._flush_group(connection, group, group_kind)
 
+    def _require_auth(self, cmd: list[bytes]) -> None:
+        builtin = self._builtins.get(cmd[0].upper())
+        if builtin is None or not builtin.before_auth:
+            raise CommandError("NOAUTH Authentication required.")
+
     def _flush_group(self, connection: Any, group: list[list[bytes]], kind: int) -> None:
         if not group:
             return
@@ -193,7 +198,8 @@ class Dispatch:
         """Say why this node cannot lead a request, or None when it can."""
         raft = self._node.raft
         if raft is None:
-            return NotReady()
+            failed = self._node.failure is not None
+            return NotReady("ERR node has failed") if failed else NotReady()
         if raft.role is Role.LEADER:
             return None
         if raft.removed:
@@ -298,7 +304,10 @@ class Dispatch:
         self._answer(connection, lambda: route.run(call, *args), cmd)
 
     def _builtin(self, connection: Any, cmd: list[bytes], builtin: Any) -> None:
-        self._answer(connection, lambda: builtin.run(self._node, connection, cmd), cmd)
+        if builtin.manages and connection.restricted:
+            connection.reply(b"-NOPERM this secret may not manage the cluster\r\n")
+        else:
+            self._answer(connection, lambda: builtin.run(self._node, connection, cmd), cmd)
 
     def _answer(self, connection: Any, run: Any, cmd: list[bytes]) -> None:
         """Run a function now and reply with its value, which may come later."""

@@ -95,8 +95,7 @@ class Driver:
         node.dispatch.release()
         if not node.is_ready:
             node.check_ready()
-        waiting = node.proposals.queued or node.reading.asked
-        if more or (waiting and raft.leader is not None and not raft.transferring):
+        if more:
             self.wake()
         self._arm(raft.next_deadline())
 

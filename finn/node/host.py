@@ -35,7 +35,6 @@ class Route:
     """
 
     __slots__ = ("kind", "low", "high", "convert", "run", "spec")
-    before_auth = False
     immediate = False
 
     def __init__(self, spec: CommandSpec) -> None:

@@ -220,6 +220,10 @@ class Node(MultiService):
             self.log.error("{error}", error=str(error))
         if self.driver is not None:
             self.driver.abandon("node failed")
+        # From here on nothing is answered but errors; the closed port tells the other members.
+        self.raft = None
+        if self.port is not None:
+            self.port.stopListening()
         for waiting in (self._failing, self._ready, self._leading):
             pending, waiting[:] = waiting[:], []
             for deferred in pending:
@@ -282,6 +286,8 @@ class Node(MultiService):
         self.forwarding.expire(before)
         self.links.poll()
         self.snapshots.check()
+        if self.proposals.queued:
+            self.wake()  # what waits for a leader's name does not wait for ever
         self.server.flush()
 
     def stop_sweeping(self) -> None:
