@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from finn.errors import CorruptLog, DataDirectoryError
@@ -71,6 +72,7 @@ class Identity:
         self._files = files
         self._directory = directory
         self._in_memory = in_memory
+        self._saving = Lock()
 
     @classmethod
     def load(cls, files: IFiles, directory: str) -> Identity | None:
@@ -113,11 +115,17 @@ class Identity:
     def save(self) -> None:
         """Write atomically and sync. Blocks: run it on the disk thread.
 
+        Threads take turns, and each writes the fields as they are in its turn: the reactor adopts a
+        cluster while the disk thread may be saving, and both write the same file aside.
+
         Raises:
             DataDirectoryError: the directory cannot be written.
         """
-        if self._in_memory:
-            return
+        if not self._in_memory:
+            with self._saving:
+                self._save()
+
+    def _save(self) -> None:
         fields = {
             "version": FORMAT_VERSION,
             "node_id": format(self.node_id, "016x"),

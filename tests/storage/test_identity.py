@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from random import Random
+from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,6 +46,25 @@ class IdentityTests(SynchronousTestCase):
         """JSON readers that have floats only cannot harm them."""
         identity_in(self.files).save()
         self.assertIn(b'"node_id": "0000000000000abc"', self.files.read("d/node.json"))
+
+    def test_saves_of_two_threads_take_turns(self) -> None:
+        """The reactor adopts a cluster while the disk thread saves: neither disturbs the other."""
+        directory = self.mktemp()
+        other: list[Thread] = []
+
+        class Interrupted(OSFiles):
+            def rename(self, old: str, new: str) -> None:
+                if not other:
+                    other.append(Thread(target=identity.save, daemon=True))
+                    other[0].start()
+                    other[0].join(0.2)  # with nothing to keep it back it has ended by then
+                super().rename(old, new)
+
+        identity = Identity(Interrupted(), directory, 1, "fastlog")
+        identity.save()
+        other[0].join(10)
+        self.assertFalse(other[0].is_alive())
+        self.assertIsNotNone(Identity.load(OSFiles(), directory))
 
     def test_in_memory_writes_nothing(self) -> None:
         """A node without a disk has an identity for one life."""
