@@ -25,7 +25,7 @@ from finn.options import Durability
 from finn.raft.entries import Entry
 from finn.raft.ready import HardState
 from finn.storage.commit import GroupCommit
-from finn.storage.records import MARK_SIZE, SegmentHeader, encode_mark
+from finn.storage.records import MARK_SIZE, SEGMENT_HEADER_SIZE, SegmentHeader, encode_mark
 from finn.storage.recovery import LogImage, load_segments
 from finn.storage.segment import (
     TEMPORARY,
@@ -152,7 +152,8 @@ class FastLog:
         self._torn = bool(image.notice)
         self.notice = "; ".join(filter(None, (image.notice, self._state_file.notice)))
         self.dropped_tail = bool(self.notice)
-        self._mark = 0 if image.marked else last.end
+        nothing_new = image.marked or last.end == SEGMENT_HEADER_SIZE
+        self._mark = 0 if nothing_new else last.end
         self._commit.rebase(image.last_index)
 
     def _not_opened(self, failure: Failure) -> Failure:
