@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 
 from finn.errors import FinnError, Removed, StartFailed, UnknownCommand
 from finn.node.applying import Applying
-from finn.node.asking import ask
 from finn.node.commands import BUILTINS
 from finn.node.dispatch import Dispatch
 from finn.node.driver import Driver
@@ -35,6 +34,7 @@ from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
 from finn.protocols.handshake import PeerHello
+from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, ClientLimits
 from finn.protocols.transport import listen
 from finn.raft.core import Raft, Role
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 # How often deadlines of requests are looked at, seconds.
 SWEEP = 0.5
+# Another node that does not connect or answer for so long is given up, seconds.
+ASK_TIMEOUT = 3.0
 
 
 def boot_time() -> float:
@@ -433,9 +435,21 @@ class Node(MultiService):
                 )
             )
 
-    def ask_node(self, address: str, *words: bytes) -> Deferred[Any]:
-        """Send one command to another node as a client; see ``finn.node.asking``."""
-        return ask(self.reactor, address, words, self.options.secret, self.tls)
+    async def ask_node(self, address: str, *words: bytes) -> Any:
+        """Send one command to another node, as a client does.
+
+        Raises:
+            CommandError: an error reply.
+            Exception: whatever kept the reply from coming.
+        """
+        options = self.options
+        connection = await connect_redis(
+            self.reactor, address, ASK_TIMEOUT, options.secret, self.tls
+        )
+        try:
+            return await connection.execute(*words)
+        finally:
+            connection.close()
 
     def yield_turn(self) -> Deferred[None]:
         """Return a Deferred that fires in the next turn of the reactor."""
