@@ -53,7 +53,7 @@ class Links:
         self._node = node
         self._dialers: dict[int, Dialer] = {}
         self._incoming: dict[int, MemberLink] = {}
-        self._all: set[MemberLink] = set()
+        self._all: dict[MemberLink, None] = {}  # in order of their making
         self._statuses: dict[int, tuple[float, Status]] = {}
         self._polls = 0
         self._stopped = False
@@ -108,21 +108,24 @@ class Links:
             if dialer is not None:
                 dialer.set_address(address)
                 continue
-            dialer = Dialer(node.reactor, peer_id, address, self, node.random, tls=node.tls)
+            dialer = Dialer(
+                node.reactor, peer_id, address, self, node.random, tls=node.tls, nonces=node.nonces
+            )
             self._dialers[peer_id] = dialer
             dialer.start()
 
     def accept(self, connection: Any, command: list[bytes], rest: bytes) -> None:
         """A client connection asked to become a link."""
-        accept_link(connection, command, rest, self, self._node.reactor)
+        node = self._node
+        accept_link(connection, command, rest, self, node.reactor, nonces=node.nonces)
 
     def probe(self, address: str, timeout: float) -> Deferred[PeerHello]:
         """Ask who answers at an address."""
         node = self._node
-        return probe(node.reactor, address, self.identity(), timeout, node.tls)
+        return probe(node.reactor, address, self.identity(), timeout, node.tls, nonces=node.nonces)
 
     def link_made(self, link: MemberLink) -> None:
-        self._all.add(link)
+        self._all[link] = None
         node = self._node
         if link.kind != "raft":
             return
@@ -143,7 +146,7 @@ class Links:
         node.wake()
 
     def link_lost(self, link: MemberLink, reason: Failure) -> None:
-        self._all.discard(link)
+        self._all.pop(link, None)
         node = self._node
         if link.kind != "raft" or node.raft is None or self._stopped:
             return

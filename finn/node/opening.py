@@ -71,7 +71,9 @@ class Opening:
         identity = node.identity
         if identity.removed:
             identity = await self._begin_again()
-        node.store = open_store(node.options, node.files, node.disk, node.reactor)
+        node.store = open_store(
+            node.options, node.files, node.disk, node.reactor, node.store_random
+        )
         await node.store.open()
         node.store_open = True
         if node.store.notice:

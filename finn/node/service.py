@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random as random_module
 import time
 from collections.abc import Callable
@@ -70,8 +71,9 @@ class Node(MultiService):
         machine: a ``finn.Machine`` or an ``IMachine``.
         options: all settings.
         files, disk, random, monotonic, wall, boot_id: stand-ins for tests: the file system,
-            the disk thread, the random source, monotonic seconds, wall clock seconds, and what
-            names this run of the operating system.
+            the disk thread, the random source (nonces of links and files come of it then too),
+            monotonic seconds, wall clock seconds, and what names this run of the operating
+            system.
 
     Attributes:
         store: the log store, None before it is open.
@@ -97,6 +99,8 @@ class Node(MultiService):
         self.reactor = reactor
         self.options = options or NodeOptions()
         self.options.check()
+        self.nonces: Callable[[int], bytes] = random.randbytes if random is not None else os.urandom
+        self.store_random = random
         self.random = random or random_module.Random(random_module.SystemRandom().getrandbits(64))
         self.now: Callable[[], float] = monotonic or (
             boot_time if isinstance(reactor, ReactorBase) else reactor.seconds

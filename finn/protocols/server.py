@@ -91,7 +91,7 @@ class ClientFactory(Factory):
         self.accepted = 0
         self.refused = 0
         self.now = clock.seconds()
-        self._all: set[ClientConnection] = set()
+        self._all: dict[ClientConnection, None] = {}  # in order of their arrival
         self._ids = itertools.count(1)
         self._sweeping: IDelayedCall | None = None
 
@@ -108,7 +108,7 @@ class ClientFactory(Factory):
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a new connection; False when there are too many even to listen to it."""
-        self._all.add(connection)
+        self._all[connection] = None
         if self._sweeping is None:
             self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
         if len(self.connections) < self.limits.max_clients:
@@ -122,7 +122,7 @@ class ClientFactory(Factory):
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection is lost, or no client any more."""
-        self._all.discard(connection)
+        self._all.pop(connection, None)
         self.connections.pop(connection.id, None)
         connection._admitted = False
         if not self._all and self._sweeping is not None:

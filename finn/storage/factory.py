@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -47,8 +48,17 @@ def found_backend(files: IFiles, directory: str) -> str:
     return found[0] if found else ""
 
 
-def open_store(options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactorTime) -> ILogStore:
+def open_store(
+    options: NodeOptions,
+    files: IFiles,
+    disk: IDisk,
+    clock: IReactorTime,
+    random: Random | None = None,
+) -> ILogStore:
     """Make the log store, not opened yet. Reads two names and a small file.
+
+    Args:
+        random: source of what the store draws; the system's if None.
 
     Raises:
         DataDirectoryError: the directory has a log of another backend.
@@ -71,7 +81,7 @@ def open_store(options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactor
         from finn.storage.leveldb import LevelDBStore
 
         return LevelDBStore(directory, disk, clock, options.durability)
-    return FastLog(files, disk, clock, directory, options.durability)
+    return FastLog(files, disk, clock, directory, options.durability, random=random)
 
 
 def open_snapshots(
