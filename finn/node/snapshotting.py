@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.errors import CommandError, Disabled, DiskFailed, NotReady
+from finn.errors import CommandError, Disabled, DiskFailed, LogError, NotReady
 from finn.interfaces import SnapshotMeta
 from finn.node.transfers import Transfers
 from finn.storage.restore import SnapshotReader
@@ -24,8 +24,6 @@ SLICE = 0.004
 MAX_PENDING = 8 * 1024 * 1024
 # Read ahead by this much while restoring.
 PREFETCH = 4 * 1024 * 1024
-# Log kept for a transfer that runs; a slower receiver starts again with a newer snapshot.
-MAX_PINNED_BYTES = 1024 * 1024 * 1024
 
 
 class Snapshotting:
@@ -40,6 +38,7 @@ class Snapshotting:
         self.taken = 0
         self.installed = 0
         self.disabled = False
+        self.restoring = False
         self._taking: Deferred[Any] | None = None
         self._sink: ISnapshotSink | None = None
         self._call: Any = None
@@ -245,6 +244,11 @@ class Snapshotting:
             self._compact_to(min(metas[0].index, self.transfers.pinned(metas[0].index)))
         return node.store.shrink()
 
+    def interrupt(self) -> None:
+        """Give up the snapshot that is being taken: a received one replaces the state."""
+        if self._taking is not None:
+            self._abort(CommandError("ERR snapshot was overtaken by one of the leader"))
+
     # -- restoring ----------------------------------------------------------------------------
 
     async def restore(self, meta: SnapshotMeta) -> None:
@@ -257,6 +261,7 @@ class Snapshotting:
             )
         source = await self.store.source(meta)
         reader = SnapshotReader(source)
+        self.restoring = True
         try:
             await reader.prefetch(PREFETCH)
             steps = node.host.restore(reader)
@@ -270,6 +275,7 @@ class Snapshotting:
                 await reader.prefetch(PREFETCH)
                 await node.yield_turn()
         finally:
+            self.restoring = False
             await source.close()
         if not self._stopped:
             node.applying.start_at(meta.index, meta.term, meta.time, meta.configuration)
@@ -277,17 +283,18 @@ class Snapshotting:
 
     # -- stopping -----------------------------------------------------------------------------
 
-    def stop(self) -> Deferred[Any]:
+    async def stop(self) -> None:
         """Abort what is being written and sent."""
         self._stopped = True
         if self._call is not None and self._call.active():
             self._call.cancel()
-        self.transfers.stop()
         sink, self._sink = self._sink, None
-        if sink is None:
-            return succeed(None)
         if self._taking is not None:
-            taking = self._taking
-            taking.addErrback(lambda _: None)
-            taking.errback(NotReady("ERR node is stopping"))
-        return maybeDeferred(sink.abort).addErrback(lambda _: None)
+            self._taking.addErrback(lambda _: None)
+            self._taking.errback(NotReady("ERR node is stopping"))
+        await self.transfers.stop()
+        if sink is not None:
+            try:
+                await sink.abort()
+            except LogError as e:
+                self.log.error("{error}", error=str(e))
