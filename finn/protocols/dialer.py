@@ -78,7 +78,7 @@ class Dialer:
         self.dial_now()
 
     def stop(self) -> Deferred[None]:
-        """Close the link and dial no more; nothing is reported after this.
+        """Close the link and dial no more; nothing but the loss of the link is reported now.
 
         Returns:
             Fires when the link is lost.
@@ -178,9 +178,10 @@ class Dialer:
 
     def link_lost(self, link: MemberLink, reason: Failure) -> None:
         """Tell the node, then dial again."""
-        if self.link is not link:
-            return
-        self.link = None
+        if self.link is link:
+            self.link = None
+        if link.receiver is not self._handler:
+            return  # it came too late and was never announced
         self._handler.link_lost(link, reason)
-        if self._running and self._waiting is None and self._dialling is None:
+        if self._running and self.link is None and not (self._waiting or self._dialling):
             self._again()

@@ -112,6 +112,7 @@ class MemberLink(Protocol):
         self._timer: IDelayedCall | None = None
         self._reason: Failure | None = None
         self._closing = False
+        self._paused = False
         self._heard = True
         self._sent = True
         self._silent = 0
@@ -302,16 +303,19 @@ class MemberLink(Protocol):
 
     def pause(self) -> None:
         """Read no more until ``resume``."""
+        self._paused = True
         self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resume(self) -> None:
         """Read again."""
+        self._paused = False
         self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def _beat(self) -> None:
         """Once a second: ask for a sign of life, or give up."""
         output = self._output
-        self._silent = 0 if self._heard or output.progress != self._progress else self._silent + 1
+        alive = self._heard or self._paused or output.progress != self._progress
+        self._silent = 0 if alive else self._silent + 1
         self._progress = output.progress
         if self._silent >= SILENCE:
             self.abort(f"nothing heard for {SILENCE * BEAT:.0f} seconds")

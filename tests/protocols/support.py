@@ -168,8 +168,9 @@ class Wire:
         acceptor: NotingHandler,
         to_id: int | None = None,
         kind: str = "raft",
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.dialer = dialer
         self.acceptor = acceptor
         self.server = Server()
@@ -193,10 +194,21 @@ class Wire:
             connection, command, rest, self.acceptor, self.clock, self.nonces
         )
 
-    def to_acceptor(self) -> bytes:
-        """Carry what the dialer wrote; returns it."""
+    def take_near(self) -> bytes:
+        """Take what the dialer wrote off the wire."""
         data = self.near.value()
         self.near.clear()
+        return data
+
+    def keep_alive(self, seconds: float) -> None:
+        """Let time pass in small steps, carrying what is written."""
+        for _ in range(int(seconds * 2)):
+            self.clock.advance(0.5)
+            self.pump()
+
+    def to_acceptor(self) -> bytes:
+        """Carry what the dialer wrote; returns it."""
+        data = self.take_near()
         if data and not self.far.lost:
             self.connection.dataReceived(data)
         return data

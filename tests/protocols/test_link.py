@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.protocols.wire import StatusRequest, encode
@@ -16,7 +14,9 @@ class Handshakes(SynchronousTestCase):
         wire = Wire(NotingHandler(1), NotingHandler(2))
         wire.pump()
         (near,), (far,) = wire.dialer.links, wire.acceptor.links
-        self.assertEqual((near.peer_id, near.peer_address, near.peer_instance), (2, "host2:7481", 200))
+        self.assertEqual(
+            (near.peer_id, near.peer_address, near.peer_instance), (2, "host2:7481", 200)
+        )
         self.assertEqual((far.peer_id, far.peer_address, far.peer_instance), (1, "host1:7481", 100))
         self.assertEqual((near.incoming, far.incoming), (False, True))
         self.assertEqual(wire.outcome, [near])
