@@ -1,4 +1,4 @@
-"""A driver for tests: one ``Raft`` on a disk that can be slow and lose what it was not asked to keep."""
+"""A driver for tests: one ``Raft`` on a disk that can be slow, and lose what is not synced."""
 
 from __future__ import annotations
 

@@ -373,9 +373,9 @@ class Simulation:
                 except NotLeader:
                     continue
             ids = [m.id for m in raft.configuration.members]
-            if all(self.hosts[i].applied >= entry.index for i in ids):
-                if not any(self.hosts[i].live.amnesic for i in ids) and not raft.transferring:
-                    return
+            done = all(self.hosts[i].applied >= entry.index for i in ids)
+            if done and not any(self.hosts[i].live.amnesic for i in ids):
+                return
         states = [
             (h.id, h.raft and (h.raft.role.value, h.raft.log, h.raft.commit_index))
             for h in self.hosts.values()
