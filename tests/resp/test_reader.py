@@ -86,6 +86,7 @@ class CommandReaderTests(SynchronousTestCase):
             b"*1\r\n=7\r\ntxt:abc\r\n",
             b"*1\r\n*1\r\n$4\r\nPING\r\n",
             b"*1\r\n$4\r\nPINGXX",
+            b"*2\r\n$2\r\n\r\n\r\n$1\r\naXX",  # as many line ends as it should have
             b"*1\r\n~1\r\n$4\r\nPING\r\n",
         ):
             for before in (0, 1, 10):
