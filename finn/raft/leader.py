@@ -116,7 +116,6 @@ class Leader:
             self._uncommitted_bytes -= uncommitted.popleft()[1]
         self._replication.commit_news(raft.now)
         if not had_own:
-            self._reads.unpark()
             self._replication.own_term_committed = True
         self._maybe_promote()
 
@@ -189,6 +188,8 @@ class Leader:
 
     def flush(self, now: float) -> None:
         """Send what is due: entries, heartbeats, rounds for reads."""
+        # BUGS 5.3 (etcd#7331, redisraft#18): before an entry of its own term is committed a new
+        # leader does not know what is.
         reads = self._reads.fresh and self._is_own_term_committed
         if not (self._replication.due or reads):
             return
@@ -198,6 +199,8 @@ class Leader:
             # Thesis 6.4: the leader has to hear a majority *after* the read came.
             self._replication.send_round(self._voters, before, now)
             self._reads.sent(before + 1, self._raft.commit_index)
+            if self._majority_round() == ALWAYS:
+                self._raft.out.serve_reads(self._reads.answered(ALWAYS))
 
     def _quorum_heard(self, now: float) -> float:
         """The time since when a majority, this node included, was heard."""
@@ -219,13 +222,7 @@ class Leader:
 
     def read_index(self, token: Any) -> None:
         """Queue a linearizable read."""
-        if not self._is_own_term_committed:
-            # BUGS 5.3 (etcd#7331, redisraft#18): a new leader does not know what is committed.
-            self._reads.parked.append(token)
-        elif self._majority_round() == ALWAYS:
-            self._raft.out.serve_reads([(token, self._raft.commit_index)])
-        else:
-            self._reads.fresh.append(token)
+        self._reads.fresh.append(token)
 
     def lease_valid(self, now: float) -> bool:
         """Say whether followers still keep from electing another leader (thesis 6.4.1)."""

@@ -45,12 +45,11 @@ class _Group:
 class WaitingReads:
     """Linearizable reads of a leader (ReadIndex), batched.
 
-    A read waits in three steps: until an entry of the leader's term is committed, until the next
-    messages go out, until a majority answered those.
+    A read waits in two steps: for the next messages after an entry of the leader's own term is
+    committed, and until a majority answered those.
     """
 
     def __init__(self) -> None:
-        self.parked: list[Any] = []  # no entry of this term is committed yet
         self.fresh: list[Any] = []  # wait for a round to be sent
         self._groups: deque[_Group] = deque()
 
@@ -58,11 +57,6 @@ class WaitingReads:
     def is_waiting(self) -> bool:
         """Whether reads wait for answers to rounds."""
         return bool(self._groups)
-
-    def unpark(self) -> None:
-        """An entry of the leader's own term is committed."""
-        self.fresh += self.parked
-        self.parked = []
 
     def sent(self, round: int, commit_index: int) -> None:
         """Bind the fresh reads to a round that is being sent, with the commit index of now."""
@@ -80,5 +74,5 @@ class WaitingReads:
     def lost(self) -> list[tuple[Any, int]]:
         """Return all tokens with index -1: leadership was lost first."""
         tokens = [token for group in self._groups for token in group.tokens]
-        tokens += self.fresh + self.parked
+        tokens += self.fresh
         return [(token, -1) for token in tokens]

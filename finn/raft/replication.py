@@ -168,11 +168,11 @@ class Replication:
             self._send_snapshot(pr, now)
         elif (
             entries[0].index == pr.next_index
-            and log.term_at(entries[0].index) == entries[0].term
             and log.term_at(entries[-1].index) == entries[-1].term
             and log.term_at(pr.next_index - 1) is not None
         ):
-            # BUGS 5.2 (openraft 8cd24ba0): only what the log still says, and where it was asked.
+            # BUGS 5.2 (openraft 8cd24ba0): only what the log still says (the last entry speaks for
+            # those before it, section 5.3), and where it is wanted.
             message = self._message(pr.next_index - 1, entries, self._knows_amnesia(pr), now)
             self._send(pr, message, now)
 

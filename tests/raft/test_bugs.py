@@ -105,6 +105,29 @@ class ElectionBugTests(SynchronousTestCase):
         node.gets(2, VoteReply(3, True))
         self.assertIs(node.raft.role, Role.CANDIDATE)
 
+    def test_pre_vote_reply_of_another_term(self) -> None:
+        """What was granted for an earlier term says nothing of this one."""
+        node = Single()
+        node.wait(2)
+        node.gets(3, VoteReply(1, False, True))
+        self.assertEqual(node.raft.current_term, 1)
+        node.wait(0.6)
+        node.gets(2, VoteReply(1, True, True))
+        self.assertEqual(node.raft.current_term, 1)
+        node.gets(2, VoteReply(2, True, True))
+        self.assertEqual(node.raft.current_term, 2)
+
+    def test_own_vote_of_an_earlier_campaign(self) -> None:
+        """Its being durable says nothing of the vote in the next term."""
+        node = Single(members(1))
+        node.host.slow = True
+        node.wait(3)
+        self.assertGreater(node.raft.current_term, 1)
+        node.host.sync(1)
+        self.assertIs(node.raft.role, Role.CANDIDATE)
+        node.sync()
+        self.assertIs(node.raft.role, Role.LEADER)
+
     def test_transfer_is_no_disturbance(self) -> None:
         """hashicorp GH-605: the leader itself votes for the one it handed over to."""
         node = Single()
@@ -203,11 +226,11 @@ class ElectionBugTests(SynchronousTestCase):
         """An answer that waited for the disk is not sent once the term is a higher one."""
         node = Single()
         node.host.slow = True
-        node.append((0, 0), entry(1, 1), term=1)
-        node.append((0, 0), entry(1, 2), term=2, leader=3)
+        node.append(term=1)
+        node.append(term=2, leader=3)
         node.sync()
-        self.assertEqual([r.term for r in node.said(AppendReply, 2)], [])
-        self.assertEqual([r.term for r in node.said(AppendReply, 3)][-1], 2)
+        self.assertEqual(node.said(AppendReply, 2), [])
+        self.assertEqual([r.term for r in node.said(AppendReply, 3)], [2])
 
     def test_restarted_node_refuses_votes(self) -> None:
         """It may have promised a lease before it fell; but a hand-over is no breach."""
@@ -455,6 +478,24 @@ class ReplicationBugTests(SynchronousTestCase):
 class ReadBugTests(SynchronousTestCase):
     """5.3 Reads."""
 
+    def test_sole_voter(self) -> None:
+        """It confirms its reads itself, but not before its term's first entry is committed."""
+        node = Single(members(1, learners=(2,)))
+        node.wait(0)
+        node.host.slow = True
+        node.restart()
+        node.host.slow = True
+        node.wait(0)
+        node.host.sync()
+        node.raft.read_index("a", node.now)
+        node.drain()
+        self.assertEqual(node.host.reads, [])
+        node.sync()
+        self.assertEqual(node.host.reads, [("a", 2)])
+        node.raft.read_index("b", node.now)
+        node.drain()
+        self.assertEqual(node.host.reads[1:], [("b", 2)])
+
     def test_new_leader_waits_for_its_term(self) -> None:
         """etcd#7331, redisraft#18: it does not know yet what is committed."""
         node = Single(terms=(1, 1))
@@ -570,6 +611,9 @@ class MembershipBugTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(MembershipError, self.change, node, bad)
         self.assertEqual(node.raft.configuration.voters, (1, 2, 3))
+        node = Single(members(1))
+        node.wait(0)
+        self.assertRaises(MembershipError, self.change, node, Configuration())
 
     def test_adopted_when_appended(self) -> None:
         """valkey#3926: on the leader and on followers, long before it is applied."""
@@ -670,11 +714,12 @@ class MembershipBugTests(SynchronousTestCase):
         node.propose()
         node.acknowledge(2)
         self.change(node, members(1, 2, 3, learners=(4,)))
-        node.acknowledge(4, 0)
-        node.acknowledge(2)
-        self.assertEqual(node.raft.configuration.voters, (1, 2, 3))
-        node.wait(0.1)
         node.acknowledge(4, 3)
+        self.assertEqual(node.raft.configuration.voters, (1, 2, 3))
+        node.propose()
+        node.acknowledge(2)
+        self.assertEqual((node.raft.commit_index, node.raft.configuration.index), (4, 3))
+        node.acknowledge(4, 4)
         self.assertEqual(node.raft.configuration.voters, (1, 2, 3, 4))
 
     def test_founding_members_are_in_the_log(self) -> None:
@@ -807,7 +852,11 @@ class AmnesiaTests(SynchronousTestCase):
         self.assertEqual(node.raft.leader.progress[3].match_index, 0)
 
     def test_is_no_successor(self) -> None:
-        """Leadership is not handed to it."""
+        """Leadership is not handed to it, and if it were, it would not take it."""
+        node = Single(terms=(1,), amnesic=True)
+        node.append((1, 1))
+        node.gets(2, TimeoutNow(1))
+        self.assertIs(node.raft.role, Role.FOLLOWER)
         node = Single()
         node.lead_on()
         node.gets(3, AppendReply(1, True, 1, 1, amnesic=True))
