@@ -71,11 +71,14 @@ class SnapshotSink:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._buffer or self._error is not None:
+        if not self._buffer:
             return
         data = b"".join(self._buffer)
         self._buffer.clear()
         self._buffered = 0
+        if self._error is not None:
+            self.pending -= len(data)
+            return
         done: Deferred[Any] = self._disk.run(self._write, data)
         done.addErrback(self._failed)
         done.addCallback(self._written, len(data))
