@@ -1,8 +1,7 @@
-"""One client: commands in, replies out in order, and what the client is owed kept within bounds."""
+"""One client: its bytes to commands, its life and its attributes."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
@@ -10,13 +9,13 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from finn.protocols.output import Output
-from finn.protocols.slots import Slot
+from finn.protocols.replies import ReplyPipeline
 from finn.resp.reader import CommandReader
 
 if TYPE_CHECKING:
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
 
     from finn.protocols.server import ClientFactory
 
-CLOSE_TIMEOUT = 5.0  # for the last bytes of a connection that is being closed
-ANSWER_TIMEOUT = 60.0  # for open slots of a connection that is being closed
-DECIDE_TIMEOUT = 1.0  # for a connection beyond max_clients to turn out a member
 UNPROVEN_BYTES = 128 * 1024  # before authentication, where it is required
+QUANTUM = 256  # commands of one client in a turn that are no burden to the others
+MIN_READ = 2048
+MAX_READ = 64 * 1024
 MEMBER = b"RAFTLINK"
 HTTP = (b"post", b"host:")
 TOO_MANY = b"-ERR max number of clients reached\r\n"
@@ -35,7 +34,7 @@ INTERNAL = b"-ERR internal error\r\n"
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
-class ClientConnection(Protocol):
+class ClientConnection(ReplyPipeline):
     """One client.
 
     Attributes:
@@ -47,16 +46,16 @@ class ClientConnection(Protocol):
         resp3: replies in RESP3, after HELLO 3.
         authenticated: may run commands; set by the node.
         name, library, library_version: as the client told with CLIENT.
-        created_at, last_active: clock seconds, exact to a second.
+        created_at: clock seconds.
         commands_count: commands received.
-        closing: QUIT or an error came: what follows is neither run nor answered.
+        admitted: counted as a client, and known to the dispatcher.
+        undecided: no command came yet: it may be a member.
     """
 
     log = Logger()
-    factory: ClientFactory
 
     def __init__(self, factory: ClientFactory, number: int, peer: str) -> None:
-        self.factory = factory
+        super().__init__(factory)
         self.id = number
         self.peer = peer
         self.context: Any = None
@@ -68,26 +67,18 @@ class ClientConnection(Protocol):
         self.name = b""
         self.library = b""
         self.library_version = b""
-        self.created_at = self.last_active = factory.now
+        self.created_at = factory.clock.seconds()
         self.commands_count = 0
-        self.closing = False
-        self.handshaken = False
-        self._admitted = False
-        self._undecided = True
-        self._out: list[bytes] = []
-        self._queued = 0
-        self._slots: deque[Slot | bytes | None] = deque()  # None: the end, nothing follows it
-        self._pending = 0
-        self._dirty = False
-        self._reading = True
-        self._paused: set[str] = set()
+        self.admitted = False
+        self.undecided = True
+        self._handshaken = False
+        self._active = self._made = factory.tick
         self._postponed: list[list[bytes]] = []
         self._again: IDelayedCall | None = None
-        self._output: Any = None
         self._progress = -1
-        self._closed_at: float | None = None
-        self._partial = 0
-        self._unproven = 0
+        self._partial = 0  # bytes of the command that is not complete
+        self._unproven = 0  # bytes received before authentication
+        self._reads_little = False
         self._successor: IProtocol | None = None
         self._reader = CommandReader(factory.limits.reader)
         self._dispatcher = factory.dispatcher
@@ -101,18 +92,15 @@ class ClientConnection(Protocol):
         self._output = Output(transport, self._drained)
         if not self.factory.admit(self):
             self._refuse(TOO_MANY)
-            return
-        if self._admitted:
-            self._announce()
+        elif self.admitted and not self._is_welcome():
+            self._refuse(b"")
 
-    def _announce(self) -> None:
+    def _is_welcome(self) -> bool:
         try:
-            welcome = self._dispatcher.connection_made(self)
+            return bool(self._dispatcher.connection_made(self))
         except Exception:
             self.log.failure("connection {id} of {peer} failed", id=self.id, peer=self.peer)
-            welcome = False
-        if not welcome:
-            self.abandon()
+            return False
 
     def _refuse(self, data: bytes) -> None:
         self.close_after_flush(data)
@@ -123,22 +111,14 @@ class ClientConnection(Protocol):
             self._again.cancel()
             self._again = None
         self._note_partial(0)
-        announced = self._admitted
+        was_known = self.admitted
         self.factory.forget(self)
         self._end()
-        if announced:
+        if was_known:
             try:
                 self._dispatcher.connection_lost(self, reason)
             except Exception:
                 self.log.failure("connection {id} of {peer} failed", id=self.id, peer=self.peer)
-
-    def _end(self) -> None:
-        """Nothing is written any more: what slots bring goes nowhere."""
-        self.closing = True
-        self._slots.clear()
-        self._slots.append(None)
-        self._out.clear()
-        self._postponed.clear()
 
     def abandon(self) -> None:
         """Drop the connection at once, whatever is unsent."""
@@ -151,48 +131,69 @@ class ClientConnection(Protocol):
         if self._successor is not None:
             self.transport.loseConnection()  # type: ignore[union-attr]
         else:
-            self.close_after_flush()
-            self.flush()
+            self._refuse(b"")
 
     def writeConnectionLost(self) -> None:
         """Only we end the writing side, and then by closing."""
 
     def handshakeCompleted(self) -> None:
-        self.handshaken = True
+        self._handshaken = True
 
     @property
     def certified(self) -> bool:
         """The client showed a certificate that TLS verified."""
         get = getattr(self.transport, "getPeerCertificate", None)
-        return self.handshaken and get is not None and get() is not None
+        return self._handshaken and get is not None and get() is not None
+
+    @property
+    def last_active(self) -> float:
+        """Clock seconds when bytes came last, exact to a second."""
+        factory = self.factory
+        return max(self.created_at, factory.clock.seconds() - factory.age(self._active))
+
+    def become(self, successor: IProtocol) -> None:
+        """Give the transport to another protocol, from here on.
+
+        A transport keeps the protocol it was made with, and behind TLS nobody else can reach it:
+        so this object stays between them and passes on.
+        """
+        self._successor = successor
+        self.factory.forget(self)
+        self._end()
+        self._output.detach()
+        self.dataReceived = successor.dataReceived  # type: ignore[method-assign]
+        self.connectionLost = successor.connectionLost  # type: ignore[method-assign,assignment]
+        successor.makeConnection(self.transport)  # type: ignore[arg-type]
 
     # -- in -----------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        self.last_active = self.factory.now
         if self.closing:
             return
-        if not self.authenticated and not self._is_allowed_yet(data):
+        self._active = self.factory.tick
+        if not self.authenticated and not self._is_allowed_yet(len(data)):
             return
         commands, raw = self._reader.feed(data)
         if not commands or self._partial:
             self._note_partial(0 if commands else len(data))
         if commands:
-            if self._undecided and not self._decide(commands):
+            if self.undecided and not self._decide(commands):
                 return
             if self._postponed:
                 self._postponed.extend(commands)
             else:
                 self._dispatch(commands, raw)
+            if len(commands) > QUANTUM or self._reads_little:
+                self._balance(len(data), len(commands))
         if self._reader.error is not None and not self._postponed:
             self._protocol_error()
         self.flush()
         if self._pending or self._output.unsent:
             self._bound()
 
-    def _is_allowed_yet(self, data: bytes) -> bool:
+    def _is_allowed_yet(self, size: int) -> bool:
         """Count the bytes of a client that has not authenticated; False when they are too many."""
-        self._unproven += len(data)
+        self._unproven += size
         if self._unproven <= UNPROVEN_BYTES:
             return True
         self._refuse(b"-NOAUTH Too much was sent before authentication\r\n")
@@ -212,15 +213,16 @@ class ClientConnection(Protocol):
 
     def _decide(self, commands: list[list[bytes]]) -> bool:
         """Learn from the first command whether this is a client; False when it ends here."""
-        self._undecided = False
+        self.undecided = False
         first = commands[0]
         if first[0] == MEMBER:
+            # A member waits for the answer.
             if len(commands) > 1 or self._reader.error is not None:
                 self._refuse(b"-ERR Protocol error: nothing may follow RAFTLINK\r\n")
             else:
                 self._hand_over(first)
             return False
-        if not self._admitted:
+        if not self.admitted:
             self._refuse(TOO_MANY)
             return False
         return True
@@ -243,7 +245,8 @@ class ClientConnection(Protocol):
         except Exception:
             self.log.failure("a command of connection {id} failed", id=self.id)
             self.close_after_flush(INTERNAL)
-        if end is not None and not self._postponed:
+        if end is not None:
+            self._postponed.clear()
             self.close_after_flush()
 
     def _http(self, commands: list[list[bytes]]) -> int | None:
@@ -259,55 +262,16 @@ class ClientConnection(Protocol):
         self.log.debug("connection {id} of {peer}: {text}", id=self.id, peer=self.peer, text=text)
         self.close_after_flush(b"-ERR " + text.encode("utf-8", "replace") + b"\r\n")
 
-    def _bound(self) -> None:
-        """Stop reading from a client that is owed too much."""
-        limits = self.factory.limits
-        if self._pending > limits.pending_replies or self._waiting > limits.output_bytes:
-            self.pause("pending")
+    def _balance(self, size: int, count: int) -> None:
+        """Read so much at a time that the commands in it do not keep other clients waiting."""
+        transport: Any = self.transport
+        if not hasattr(transport, "bufferSize"):
+            return
+        fair = max(MIN_READ, min(MAX_READ, size // count * QUANTUM))
+        self._reads_little = fair < MAX_READ
+        transport.bufferSize = fair
 
-    @property
-    def _waiting(self) -> int:
-        return self._queued + int(self._output.unsent)
-
-    # -- out ----------------------------------------------------------------------------------
-
-    def reply(self, data: bytes) -> None:
-        """Give the reply of the next command or commands."""
-        self._queued += len(data)
-        if self._slots:
-            self._pending += 1
-            self._slots.append(data)
-        else:
-            self._out.append(data)
-
-    def reserve(self, count: int = 1) -> Slot:
-        """Keep the place of the replies of the next ``count`` commands."""
-        slot = Slot(self, count)
-        self._pending += count
-        self._slots.append(slot)
-        return slot
-
-    def slot_filled(self, slot: Slot, size: int) -> None:
-        """Note that a slot has its data (called by the slot)."""
-        self._queued += size
-        if self._slots[0] is slot and not self._dirty:
-            self._dirty = True
-            self.factory.dirty.append(self)
-
-    @property
-    def has_pending(self) -> bool:
-        """There are open slots."""
-        return bool(self._slots)
-
-    @property
-    def full(self) -> bool:
-        """The client is owed as many bytes as are kept for it: better ``postpone`` the rest."""
-        limit = self.factory.limits.output_bytes
-        if self._queued < limit:
-            return False
-        if not self._slots:
-            self._write_out()
-        return self._waiting >= limit
+    # -- postponed commands -------------------------------------------------------------------
 
     def postpone(self, commands: list[list[bytes]]) -> None:
         """Take back commands, the last of those handed over, until the client has read more.
@@ -318,141 +282,51 @@ class ClientConnection(Protocol):
         self._postponed.extend(commands)
         self.pause("postponed")
 
-    def flush(self) -> None:
-        """Write what is ready, in one piece."""
-        self._dirty = False
-        if self._slots:
-            self._settle()
-        if self._out:
-            self._write_out()
-        if self._slots and self._slots[0] is None:
-            self._output.close()
-        elif self._paused:
-            self._relieve()
-
-    def _write_out(self) -> None:
-        out = self._out
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._queued -= len(data)
-        self._output.write(data)
-
-    def _settle(self) -> None:
-        """Move the replies before the first open slot to the output."""
-        slots = self._slots
-        out = self._out
-        while slots:
-            head = slots[0]
-            if isinstance(head, bytes):
-                out.append(head)
-                self._pending -= 1
-            elif head is None or head.data is None:
-                return
-            else:
-                out.append(head.data)
-                self._pending -= head.count
-            slots.popleft()
-
-    def close_after_flush(self, data: bytes = b"") -> None:
-        """Close when all replies up to now, and ``data``, are written; nothing is read any more."""
-        if self.closing and self._slots and self._slots[-1] is None:
-            return
-        if data:
-            self.reply(data)
-        self.closing = True
-        self._closed_at = self.factory.now
-        self._postponed.clear()
-        self._slots.append(None)
-        self.pause("closing")
-        if not self._dirty:
-            self._dirty = True
-            self.factory.dirty.append(self)
-
-    # -- reading, paused and resumed ----------------------------------------------------------
-
-    def pause(self, reason: str) -> None:
-        """Read no more until each reason given is resumed."""
-        self._paused.add(reason)
-        if self._reading:
-            self._reading = False
-            self.transport.pauseProducing()  # type: ignore[union-attr]
-
-    def resume(self, reason: str) -> None:
-        """Take back one reason for not reading."""
-        self._paused.discard(reason)
-        if not self._paused and not self._reading and not self.closing:
-            self._reading = True
-            self.transport.resumeProducing()  # type: ignore[union-attr]
-
-    def _drained(self) -> None:
-        """The transport has taken everything."""
-        if self._paused:
-            self._relieve()
-
     def _relieve(self) -> None:
-        limits = self.factory.limits
-        waiting = self._waiting
-        if "pending" in self._paused and (
-            self._pending <= limits.pending_replies // 2 and waiting <= limits.output_bytes // 2
-        ):
-            self.resume("pending")
+        super()._relieve()
         # In a turn of its own: this one may be the dispatcher's, in the middle of something.
-        if self._postponed and self._again is None and waiting <= limits.output_bytes // 2:
+        if self._postponed and self._again is None and self._is_relieved:
             self._again = self.factory.clock.callLater(0, self._dispatch_postponed)
 
     def _dispatch_postponed(self) -> None:
         self._again = None
         commands, self._postponed = self._postponed, []
-        self._dispatch(commands, None)
+        if not self.closing:
+            self._dispatch(commands, None)
         if not self._postponed:
             if self._reader.error is not None:
                 self._protocol_error()
             self.resume("postponed")
         self.flush()
-        if self._pending or self._waiting:
+        if self._pending or self._output.unsent:
             self._bound()
-
-    # -- turning into a link ------------------------------------------------------------------
-
-    def become(self, successor: IProtocol) -> None:
-        """Give the transport to another protocol, from here on.
-
-        A transport keeps the protocol it was made with, and behind TLS nobody else can reach it:
-        so this object stays between them and passes on.
-        """
-        self._successor = successor
-        self.factory.forget(self)
-        self._end()
-        self._output.detach()
-        self.dataReceived = successor.dataReceived  # type: ignore[method-assign]
-        self.connectionLost = successor.connectionLost  # type: ignore[method-assign,assignment]
-        successor.makeConnection(self.transport)  # type: ignore[arg-type]
 
     # -- the sweep ----------------------------------------------------------------------------
 
-    def sweep(self, now: float) -> str | None:
+    def overdue(self) -> str | None:
         """Say why the connection has to be dropped, or None. Called about once a second."""
         limits = self.factory.limits
+        age = self.factory.age
         output: Any = self._output
-        if self._closed_at is not None:
-            waited = ANSWER_TIMEOUT if self._slots and self._slots[0] is not None else CLOSE_TIMEOUT
-            return "not closed in time" if now - self._closed_at > waited else None
-        if self._undecided and not self._admitted:
-            if now - self.created_at > DECIDE_TIMEOUT:
-                self._refuse(TOO_MANY)
+        if self._closed_at >= 0:
+            is_answering = bool(self._slots) and self._slots[0] is not None
+            patience = limits.answer_timeout if is_answering else limits.close_timeout
+            return "it does not close" if age(self._closed_at) > patience else None
+        if self.undecided and not self.admitted:
+            self._refuse(TOO_MANY)
             return None
         if output.congested:
             if output.progress != self._progress:
                 self._progress = output.progress
-                self.last_active = now
-            elif now - self.last_active > limits.stall_timeout:
+                self._active = self.factory.tick
+            elif age(self._active) > limits.stall_timeout:
                 return "it does not read its replies"
             return None
-        silent = now - self.last_active
+        silent = age(self._active)
         if self._partial and silent > limits.partial_timeout:
             return "its command was not finished in time"
         if limits.idle_timeout and silent > limits.idle_timeout and not self._slots:
             return "idle"
-        if not self.authenticated and now - self.created_at > limits.handshake_timeout:
+        if not self.authenticated and age(self._made) > limits.handshake_timeout:
             return "not authenticated in time"
         return None

@@ -1,13 +1,14 @@
-"""The protocol of clients: commands in, replies out in order, with a bound on everything.
-
-The connection parses, keeps the order of replies and guards the edge; what a command means is the
-dispatcher's business. A connection whose first command is RAFTLINK is a member's and is handed
-over (``finn.protocols.link``).
+"""The side of the clients: who may connect, for how long, and what is kept for all of them.
 
 What happens at the bounds: a client that does not read its replies is no longer read from, and
 dropped when it takes nothing for ``stall_timeout``; one that is silent for ``idle_timeout``, or
 does not authenticate within ``handshake_timeout`` where it has to, is dropped; one too many is
-told so. One timer serves all connections.
+told so. One timer serves all connections, and counts its own turns: a clock that jumps drops
+nobody.
+
+A connection whose first command is RAFTLINK is a member's and is handed over
+(``finn.protocols.link``). Members are not locked out by clients: some connections beyond
+``max_clients`` may say first which they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
@@ -25,6 +27,8 @@ from finn.resp.reader import ReaderLimits
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+
+    from finn.protocols.replies import ReplyPipeline
 
 __all__ = ["ClientConnection", "ClientFactory", "ClientLimits"]
 
@@ -40,13 +44,15 @@ class ClientLimits:
         max_clients: more are refused politely.
         idle_timeout: a client silent for longer is dropped; 0 means never.
         auth_required: connections begin unauthenticated.
-        handshake_timeout: time to authenticate where it is required, and for a TLS handshake.
+        handshake_timeout: time to authenticate where it is required, TLS included.
         stall_timeout: a client that takes nothing of its output for longer is dropped.
         pending_replies: commands without reply per connection before reading pauses.
         output_bytes: unsent replies per connection before reading pauses.
         partial_bytes: of incomplete commands, of all clients together; whose next bytes do not fit
             is dropped.
         partial_timeout: a client silent for longer in the middle of a command is dropped.
+        close_timeout: for the last bytes of a connection that is being closed.
+        answer_timeout: for the last open slots of a connection that is being closed.
         reader: bounds on one command.
     """
 
@@ -59,6 +65,8 @@ class ClientLimits:
     output_bytes: int = 256 * 1024
     partial_bytes: int = 1024 * 1024 * 1024
     partial_timeout: float = 60.0
+    close_timeout: float = 5.0
+    answer_timeout: float = 60.0
     reader: ReaderLimits = field(default_factory=ReaderLimits)
 
 
@@ -75,7 +83,7 @@ class ClientFactory(Factory):
         dirty: connections with slots filled since they were last flushed.
         partial_bytes: of incomplete commands.
         accepted, refused: counts since the start.
-        now: clock seconds, renewed once a second.
+        tick: turns of the sweep.
     """
 
     noisy = False
@@ -86,17 +94,17 @@ class ClientFactory(Factory):
         self.limits = limits
         self.clock = clock
         self.connections: dict[int, ClientConnection] = {}
-        self.dirty: list[ClientConnection] = []
+        self.dirty: list[ReplyPipeline] = []
         self.partial_bytes = 0
         self.accepted = 0
         self.refused = 0
-        self.now = clock.seconds()
+        self.tick = 0
         self._all: dict[ClientConnection, None] = {}  # in order of their arrival
         self._ids = itertools.count(1)
         self._sweeping: IDelayedCall | None = None
+        self._emptied: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:  # type: ignore[override]
-        self.now = self.clock.seconds()
         return ClientConnection(self, next(self._ids), peer_name(addr))
 
     def flush(self) -> None:
@@ -106,49 +114,65 @@ class ClientFactory(Factory):
             for connection in dirty:
                 connection.flush()
 
+    def age(self, tick: int) -> float:
+        """Return how many seconds ago a tick was, to a second."""
+        return (self.tick - tick) * SWEEP_INTERVAL
+
+    # -- account ------------------------------------------------------------------------------
+
     def admit(self, connection: ClientConnection) -> bool:
         """Count a new connection; False when there are too many even to listen to it."""
         self._all[connection] = None
         if self._sweeping is None:
             self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
         if len(self.connections) < self.limits.max_clients:
-            connection._admitted = True
+            connection.admitted = True
             self.connections[connection.id] = connection
             self.accepted += 1
             return True
         self.refused += 1
-        # It may be a member, which must not be locked out by clients: its first command tells.
         return len(self._all) - len(self.connections) <= UNDECIDED
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection is lost, or no client any more."""
         self._all.pop(connection, None)
         self.connections.pop(connection.id, None)
-        connection._admitted = False
-        if not self._all and self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        connection.admitted = False
+        if not self._all:
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+                self._sweeping = None
+            emptied, self._emptied = self._emptied, []
+            for deferred in emptied:
+                deferred.callback(None)
 
-    def close_all(self) -> None:
-        """Close every connection after its replies (the node stops)."""
+    def _sweep(self) -> None:
+        self.tick += 1
+        self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
+        for connection in list(self._all):
+            reason = connection.overdue()
+            if reason is not None:
+                self.log.info("dropping {peer}: {reason}", peer=connection.peer, reason=reason)
+                connection.abandon()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close_all(self) -> Deferred[None]:
+        """Close every connection after its replies; those that do not close are dropped.
+
+        Returns:
+            Fires when none is left.
+        """
         for connection in list(self._all):
             connection.close_after_flush()
             connection.flush()
+        if not self._all:
+            return succeed(None)
+        emptied: Deferred[None] = Deferred()
+        self._emptied.append(emptied)
+        return emptied
 
     def abandon_all(self) -> None:
         """Drop every connection at once."""
         for connection in list(self._all):
             connection.abandon()
-
-    def _sweep(self) -> None:
-        self.now = now = self.clock.seconds()
-        self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
-        for connection in list(self._all):
-            reason = connection.sweep(now)
-            if reason is not None:
-                self.log.info(
-                    "dropping {peer}: {reason}",
-                    peer=connection.peer,
-                    reason=reason,
-                )
-                connection.abandon()

@@ -9,7 +9,7 @@ from zope.interface import implementer
 from finn.interfaces import ISlot
 
 if TYPE_CHECKING:
-    from finn.protocols.server import ClientConnection
+    from finn.protocols.replies import ReplyPipeline
 
 
 @implementer(ISlot)
@@ -21,7 +21,7 @@ class Slot:
 
     __slots__ = ("connection", "count", "data")
 
-    def __init__(self, connection: ClientConnection, count: int) -> None:
+    def __init__(self, connection: ReplyPipeline, count: int) -> None:
         self.connection = connection
         self.count = count
         self.data: bytes | None = None

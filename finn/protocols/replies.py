@@ -1,0 +1,179 @@
+"""What a client is owed: replies in order, written once per turn, within bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import Protocol
+
+from finn.protocols.slots import Slot
+
+if TYPE_CHECKING:
+    from finn.protocols.server import ClientFactory
+
+
+class ReplyPipeline(Protocol):
+    """The outgoing half of a client's connection, and the brake on the incoming one.
+
+    Attributes:
+        closing: QUIT or an error came: what follows is neither run nor answered.
+    """
+
+    factory: ClientFactory
+
+    def __init__(self, factory: ClientFactory) -> None:
+        self.factory = factory
+        self.closing = False
+        self._out: list[bytes] = []  # may be written
+        self._slots: deque[Slot | bytes | None] = deque()  # None: the end, nothing follows it
+        self._pending = 0  # commands that the slots stand for
+        self._queued = 0  # bytes in both
+        self._dirty = False
+        self._output: Any = None
+        self._reading = True
+        self._paused: set[str] = set()
+        self._closed_at = -1  # tick
+
+    # -- replies ------------------------------------------------------------------------------
+
+    def reply(self, data: bytes) -> None:
+        """Give the reply of the next command or commands."""
+        self._queued += len(data)
+        if self._slots:
+            self._pending += 1
+            self._slots.append(data)
+        else:
+            self._out.append(data)
+
+    def reserve(self, count: int = 1) -> Slot:
+        """Keep the place of the replies of the next ``count`` commands."""
+        slot = Slot(self, count)
+        self._pending += count
+        self._slots.append(slot)
+        return slot
+
+    def slot_filled(self, slot: Slot, size: int) -> None:
+        """Note that a slot has its data (called by the slot)."""
+        self._queued += size
+        if self._slots[0] is slot:
+            self._mark_dirty()
+
+    def _mark_dirty(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self.factory.dirty.append(self)
+
+    @property
+    def has_pending(self) -> bool:
+        """Replies wait for an open slot, or for the next ``flush``."""
+        return bool(self._slots)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of replies that the transport has not taken."""
+        return self._queued + int(self._output.unsent)
+
+    @property
+    def full(self) -> bool:
+        """The client is owed as many bytes as are kept for it: better ``postpone`` the rest."""
+        limit = self.factory.limits.output_bytes
+        if self._queued < limit and not self._output.congested:
+            return False
+        if not self._slots and self._out:
+            self._write_out()
+        return self.waiting >= limit
+
+    def flush(self) -> None:
+        """Write what is ready, in one piece."""
+        self._dirty = False
+        if self._slots:
+            self._settle()
+        if self._out:
+            self._write_out()
+        if self._slots and self._slots[0] is None:
+            self._output.close()
+        elif self._paused:
+            self._relieve()
+
+    def _write_out(self) -> None:
+        out = self._out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._queued -= len(data)
+        self._output.write(data)
+
+    def _settle(self) -> None:
+        """Move the replies before the first open slot to the output."""
+        slots = self._slots
+        out = self._out
+        while slots:
+            head = slots[0]
+            if isinstance(head, bytes):
+                out.append(head)
+                self._pending -= 1
+            elif head is None or head.data is None:
+                return
+            else:
+                out.append(head.data)
+                self._pending -= head.count
+            slots.popleft()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close_after_flush(self, data: bytes = b"") -> None:
+        """Close when all replies up to now, and ``data``, are written; nothing is read any more."""
+        if self.closing:
+            return
+        if data:
+            self.reply(data)
+        self.closing = True
+        self._closed_at = self.factory.tick
+        self._slots.append(None)
+        self.pause("closing")
+        self._mark_dirty()
+
+    def _end(self) -> None:
+        """Nothing is written any more: what slots bring goes nowhere."""
+        self.closing = True
+        self._slots.clear()
+        self._slots.append(None)
+        self._out.clear()
+        self._queued = self._pending = 0
+
+    # -- reading, paused and resumed ----------------------------------------------------------
+
+    def pause(self, reason: str) -> None:
+        """Read no more until each reason given is resumed."""
+        self._paused.add(reason)
+        if self._reading:
+            self._reading = False
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def resume(self, reason: str) -> None:
+        """Take back one reason for not reading."""
+        self._paused.discard(reason)
+        if not self._paused and not self._reading and not self.closing:
+            self._reading = True
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def _bound(self) -> None:
+        """Stop reading from a client that is owed too much."""
+        limits = self.factory.limits
+        if self._pending > limits.pending_replies or self.waiting > limits.output_bytes:
+            self.pause("pending")
+
+    def _drained(self) -> None:
+        """The transport has taken everything."""
+        if self._paused:
+            self._relieve()
+
+    @property
+    def _is_relieved(self) -> bool:
+        return self.waiting <= self.factory.limits.output_bytes // 2
+
+    def _relieve(self) -> None:
+        """Read again once the client is owed less."""
+        limit = self.factory.limits.pending_replies
+        if "pending" in self._paused and self._is_relieved and self._pending <= limit // 2:
+            self.resume("pending")
