@@ -22,11 +22,12 @@ from finn.errors import (
 from finn.interfaces import IApplier, IConnection, IConnectionObserver, IMachine
 from finn.options import Backend, Consistency, Durability, LogLevel, NodeOptions
 from finn.resp.replies import OK, Simple
+from finn.version import VERSION
 
 if TYPE_CHECKING:
     from finn.node.service import Node
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Backend",

@@ -16,6 +16,7 @@ FLOORS = {
     "finn.errors": 0,
     "finn.options": 0,
     "finn.table": 0,
+    "finn.version": 0,
     "finn.interfaces": 0,
     "finn.raft": 1,
     "finn.resp": 1,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Any
 
-import finn
 from finn.errors import CommandError
 from finn.node.builtin import BuiltinTable
 from finn.node.status import state_of
 from finn.resp.replies import OK, Simple
+from finn.version import VERSION
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -53,7 +53,7 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     connection.resp3 = version == 3
     return {
         "server": "finn",
-        "version": finn.__version__,
+        "version": VERSION,
         "proto": version,
         "id": connection.id,
         "mode": "raft",

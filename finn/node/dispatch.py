@@ -306,6 +306,14 @@ class Dispatch:
     def _builtin(self, connection: Any, cmd: list[bytes], builtin: Any) -> None:
         if builtin.manages and connection.restricted:
             connection.reply(b"-NOPERM this secret may not manage the cluster\r\n")
+            return
+        before: Run | None = connection.last_run
+        if builtin.manages and before is not None and not before.ended:
+            # A snapshot, say, holds what the same pipeline wrote before it.
+            waiting: Deferred[None] = Deferred()
+            before.then(lambda: waiting.callback(None))
+            waiting.addCallback(lambda _: builtin.run(self._node, connection, cmd))
+            self._answer(connection, lambda: waiting, cmd)
         else:
             self._answer(connection, lambda: builtin.run(self._node, connection, cmd), cmd)
 

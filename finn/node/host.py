@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.declarative import Call, Machine, check_state, machine_commands
+from finn.declarative import Call, Machine, check_state, command_random, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
 from finn.node.runs import OpaqueCall, SlotConnection
@@ -34,7 +34,7 @@ class Route:
     ``low`` and ``high`` bound the number of words, the name included.
     """
 
-    __slots__ = ("kind", "low", "high", "convert", "run", "spec")
+    __slots__ = ("kind", "low", "high", "convert", "run", "spec", "name")
     immediate = False
 
     def __init__(self, spec: CommandSpec) -> None:
@@ -44,6 +44,7 @@ class Route:
         self.convert = spec.convert
         self.run = spec.run
         self.spec = spec
+        self.name = spec.name
 
 
 class OpaqueApplier:
@@ -61,7 +62,7 @@ class OpaqueApplier:
     def random(self) -> random.Random:
         """Replicated random source of the command being run."""
         if self._random is None:
-            self._random = random.Random((self._seed << 24) ^ self._position)
+            self._random = command_random(self._seed, self._position)
         return self._random
 
     def begin(self, call: OpaqueCall, now: int, seed: int, position: int) -> None:
@@ -163,6 +164,7 @@ class Host:
                     # It was valid where it was proposed: this node runs an older machine.
                     raise UnknownCommand(name)
             call.position = position
+            call.name = route.name
             position += 1
             try:
                 if route.convert is None:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import finn
 from finn.errors import CommandError
 from finn.node.builtin import BuiltinTable
 from finn.node.clients import REDIS_VERSION
 from finn.node.status import status_of
 from finn.resp.replies import OK, Simple
 from finn.table import Kind
+from finn.version import VERSION
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -46,7 +46,7 @@ def _server(node: Node, status: dict[str, Any]) -> dict[str, Any]:
     return {
         "redis_version": REDIS_VERSION,
         "redis_mode": "standalone",
-        "finn_version": finn.__version__,
+        "finn_version": VERSION,
         "python_version": sys.version.split()[0],
         "os": f"{os.uname().sysname} {os.uname().release}",
         "process_id": os.getpid(),

@@ -20,7 +20,7 @@ class Waiter:
     """A slot whose reply goes to a Deferred instead of a connection.
 
     Args:
-        convert: makes the Deferred's result of the RESP bytes; may raise CommandError.
+        convert: makes the Deferred's result of the RESP bytes; a CommandError makes it fail.
     """
 
     __slots__ = ("deferred", "_convert")
@@ -33,10 +33,9 @@ class Waiter:
         """Fire the Deferred with the converted reply."""
         if self.deferred.called:
             return
-        try:
-            value = self._convert(data)
-        except CommandError as e:
-            self.deferred.errback(e)
+        value = self._convert(data)
+        if isinstance(value, CommandError):
+            self.deferred.errback(value)
         else:
             self.deferred.callback(value)
 
