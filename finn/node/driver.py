@@ -222,7 +222,7 @@ class Driver:
         if ready.role_changed:
             self._role_changed(now)
         if ready.cured:
-            node.cured()
+            node.standing.cured()
         if ready.reinstall:
             self.log.warn("applied entries were overwritten: waiting for a snapshot")
             node.applying.pause()

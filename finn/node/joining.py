@@ -74,8 +74,8 @@ class Joining:
         entry = make_entry(1, 1, CONFIGURATION, node.wall_ms(), 0, 0, [payload])
         store.append([entry])
         await store.sync()
-        node.identity.cluster_id = node.new_cluster_id()
-        await node.save_identity()
+        node.identity.cluster_id = node.standing.new_cluster_id()
+        await node.standing.save_identity()
         return entry
 
     async def join(self, addresses: list[str]) -> None:

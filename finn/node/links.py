@@ -69,7 +69,7 @@ class Links:
             node.options.address,
             node.instance,
             node.options.secret,
-            node.is_fresh,
+            node.standing.is_fresh,
             node.tls is not None and node.options.tls_ca is not None,
         )
 
@@ -84,11 +84,11 @@ class Links:
         if node.raft.removed:
             return "the node was removed from the cluster"
         if node.identity.cluster_id == 0:
-            node.adopt_cluster(hello.cluster_id)
+            node.standing.adopt_cluster(hello.cluster_id)
         return None
 
     def link_refused(self, hello: PeerHello, reason: str) -> None:
-        self._node.looked_for(hello, reason)
+        self._node.standing.looked_for(hello, reason)
 
     # -- life of links ------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Opening:
         amnesic = self._is_amnesic()
         if identity.cluster_id == 0:
             identity.address = node.options.address
-        await node.save_identity()
+        await node.standing.save_identity()
         node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.reactor)
         await node.snapshots.store.open()
         meta = await self._restore()
@@ -126,7 +126,7 @@ class Opening:
             await node.joining.join(node.options.join)
         if not node.stopping:
             node.identity.address = node.options.address
-            await node.save_identity()
+            await node.standing.save_identity()
 
     async def _begin_again(self) -> Identity:
         """A removed node started with --join: old data aside, a new id, a fresh start."""

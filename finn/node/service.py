@@ -15,7 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, Removed, StartFailed, UnknownCommand
+from finn.errors import FinnError, StartFailed, UnknownCommand
 from finn.node.applying import Applying
 from finn.node.commands import BUILTINS
 from finn.node.dispatch import Dispatch
@@ -30,11 +30,11 @@ from finn.node.opening import Opening
 from finn.node.proposals import Proposals
 from finn.node.reading import Reading
 from finn.node.snapshotting import Snapshotting
+from finn.node.standing import Standing
 from finn.node.status import status_of
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
-from finn.protocols.handshake import PeerHello
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, ClientLimits
 from finn.protocols.transport import listen
@@ -128,6 +128,7 @@ class Node(MultiService):
         self.joining = Joining(self)
         self.forwarding = Forwarding(self)
         self.snapshots = Snapshotting(self)
+        self.standing = Standing(self)
         self.server = ClientFactory(
             self.dispatch,
             ClientLimits(
@@ -174,7 +175,7 @@ class Node(MultiService):
             raise
         self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
         done = Deferred.fromCoroutine(opening.open())
-        done.addErrback(self._failed)
+        done.addErrback(self.failed)
 
     def _give_up_start(self) -> None:
         self.running = 0
@@ -239,7 +240,8 @@ class Node(MultiService):
                     deferred.addErrback(lambda _: None)
                     deferred.errback(error)
 
-    def _failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure) -> None:
+        """Give up: the last errback of whatever the node cannot do without."""
         error = failure.value or FinnError("failed")
         self.fatal(error, unexpected=not isinstance(error, FinnError))
 
@@ -349,7 +351,7 @@ class Node(MultiService):
         raft = self.raft
         assert raft is not None
         if raft.removed and not self.identity.removed:
-            self.found_removed()
+            self.standing.found_removed()
         state = "Shutdown" if raft.removed else raft.role.value
         for observer in self._observers:
             try:
@@ -378,66 +380,7 @@ class Node(MultiService):
         """Return the figures of RAFTSTATS, INFO and /metrics by name."""
         return status_of(self)
 
-    # -- who this node is ---------------------------------------------------------------------
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether this node holds no data of any cluster."""
-        return self.identity.cluster_id == 0
-
-    def new_cluster_id(self) -> int:
-        """Draw a cluster id; the older of two clusters has the lower one."""
-        return (self.wall_ms() << 20 | self.random.getrandbits(20)) & (2**63 - 1)
-
-    def save_identity(self) -> Deferred[Any]:
-        """Write ``node.json`` on the disk thread."""
-        return self.disk.run(self.identity.save)
-
-    def adopt_cluster(self, cluster_id: int) -> None:
-        """A leader made this fresh node a member of its cluster.
-
-        It is saved before the link is accepted, inline: once in a node's life, with nothing to
-        serve yet.
-        """
-        self.log.info("joined cluster {id}", id=format(cluster_id, "016x"))
-        self.identity.cluster_id = cluster_id
-        self.identity.address = self.options.address
-        self.identity.save()
-
-    def cured(self) -> None:
-        """A current leader has brought this node up to date: it may vote again."""
-        self.log.info("this node is up to date again and votes")
-        self.identity.amnesic = False
-        self.save_identity().addErrback(self._failed)
-
-    def found_removed(self) -> None:
-        """A committed configuration does not hold this node: serve status only from here on."""
-        self.log.warn("removed from the cluster, shutting down")
-        self.identity.removed = True
-        self.save_identity().addErrback(self._failed)
-        raft = self.raft
-        assert raft is not None
-        self.links.follow(raft.configuration)
-        self.proposals.withdraw(Removed())
-
-    def looked_for(self, hello: PeerHello, reason: str) -> None:
-        """A member looked for another node or cluster at this address.
-
-        A sole member that a member of an older cluster looks for here was bootstrapped by mistake,
-        on a wiped disk or by ``inmem``: it must not go on as a second cluster of that name.
-        """
-        raft = self.raft
-        if raft is None or not self.is_member or len(raft.configuration.members) != 1:
-            return
-        if hello.kind == "raft" and 0 < hello.cluster_id < self.identity.cluster_id:
-            self.fatal(
-                StartFailed(
-                    f"{hello.address} is a member of an older cluster and looks for its member at "
-                    f"{self.options.address}: this node founded a cluster of its own by mistake. "
-                    "Move its data directory away and start it with --join "
-                    f"{hello.address}"
-                )
-            )
+    # -- for its parts ------------------------------------------------------------------------
 
     async def ask_node(self, address: str, *words: bytes) -> Any:
         """Send one command to another node, as a client does.

@@ -76,7 +76,7 @@ async def _close_storage(node: Node) -> None:
     if clean and node.store_open:
         node.identity.stopped_cleanly()
         try:
-            await node.save_identity()
+            await node.standing.save_identity()
         except Exception as e:
             node.log.error("the stop could not be noted: {error}", error=str(e))
     await _quietly(node.disk.stop())

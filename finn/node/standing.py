@@ -1,0 +1,82 @@
+"""What a node is to its cluster: fresh, a member, cured of amnesia, removed, or there by mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from finn.errors import Removed, StartFailed
+from finn.protocols.handshake import PeerHello
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+
+
+class Standing:
+    """The part of a node's identity that changes, and what follows from its changes."""
+
+    log = Logger(namespace="finn.node")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this node holds no data of any cluster."""
+        return self._node.identity.cluster_id == 0
+
+    def new_cluster_id(self) -> int:
+        """Draw a cluster id; the older of two clusters has the lower one."""
+        return (self._node.wall_ms() << 20 | self._node.random.getrandbits(20)) & (2**63 - 1)
+
+    def save_identity(self) -> Deferred[Any]:
+        """Write ``node.json`` on the disk thread."""
+        return self._node.disk.run(self._node.identity.save)
+
+    def adopt_cluster(self, cluster_id: int) -> None:
+        """A leader made this fresh node a member of its cluster.
+
+        It is saved before the link is accepted, inline: once in a node's life, with nothing to
+        serve yet.
+        """
+        self.log.info("joined cluster {id}", id=format(cluster_id, "016x"))
+        self._node.identity.cluster_id = cluster_id
+        self._node.identity.address = self._node.options.address
+        self._node.identity.save()
+
+    def cured(self) -> None:
+        """A current leader has brought this node up to date: it may vote again."""
+        self.log.info("this node is up to date again and votes")
+        self._node.identity.amnesic = False
+        self.save_identity().addErrback(self._node.failed)
+
+    def found_removed(self) -> None:
+        """A committed configuration does not hold this node: serve status only from here on."""
+        self.log.warn("removed from the cluster, shutting down")
+        self._node.identity.removed = True
+        self.save_identity().addErrback(self._node.failed)
+        raft = self._node.raft
+        assert raft is not None
+        self._node.links.follow(raft.configuration)
+        self._node.proposals.withdraw(Removed())
+
+    def looked_for(self, hello: PeerHello, reason: str) -> None:
+        """A member looked for another node or cluster at this address.
+
+        A sole member that a member of an older cluster looks for here was bootstrapped by mistake,
+        on a wiped disk or by ``inmem``: it must not go on as a second cluster of that name.
+        """
+        raft = self._node.raft
+        if raft is None or not self._node.is_member or len(raft.configuration.members) != 1:
+            return
+        if hello.kind == "raft" and 0 < hello.cluster_id < self._node.identity.cluster_id:
+            self._node.fatal(
+                StartFailed(
+                    f"{hello.address} is a member of an older cluster and looks for its member at "
+                    f"{self._node.options.address}: this node founded a cluster of its own by "
+                    "mistake. Move its data directory away and start it with --join "
+                    f"{hello.address}"
+                )
+            )
