@@ -1,4 +1,4 @@
-"""What a node is to its cluster: fresh, a member, cured of amnesia, removed, or there by mistake."""
+"""What a node is to its cluster: fresh, a member, amnesic, removed, or there by mistake."""
 
 from __future__ import annotations
 
