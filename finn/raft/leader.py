@@ -44,7 +44,7 @@ class Leader:
         self._uncommitted_bytes = 0
         self._replication = Replication(raft, self._rounds)
         self._voters: list[Progress] = []
-        self._is_voter = False
+        self._is_voter = self._has_learners = False
         self._quorum = 0
         self._follow_configuration(now)
 
@@ -334,6 +334,7 @@ class Leader:
         # BUGS 5.2: learners do not count, nor does a leader that is no voter.
         self._voters = [self.progress[v] for v in configuration.voters if v != raft.node_id]
         self._is_voter = raft.node_id in configuration.voters
+        self._has_learners = len(configuration.voters) < len(configuration.members)
         self._quorum = configuration.quorum
 
     def leaving_members(self) -> tuple[Member, ...]:
@@ -367,10 +368,10 @@ class Leader:
 
     def _maybe_promote(self) -> None:
         """Make a learner a voter when it has caught up (thesis 4.2.1)."""
+        if not self._has_learners:
+            return
         raft = self._raft
         configuration = raft.configuration
-        if len(configuration.voters) == len(configuration.members):
-            return
         if self.transfer is not None or not self._is_own_term_committed:
             return
         if raft.leader is not self or configuration.index > raft.commit_index:
