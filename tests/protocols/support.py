@@ -26,6 +26,16 @@ class Transport(StringTransportWithDisconnection):
         self.paused = False
         self.lost = False
         self.stuck = False
+        self.writes = 0
+        self.full_at = 0
+
+    def write(self, data: bytes) -> None:
+        if self.lost:
+            return
+        super().write(data)
+        self.writes += 1
+        if self.full_at and len(self.value()) > self.full_at:
+            self.fill()
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -48,11 +58,13 @@ class Transport(StringTransportWithDisconnection):
 
     def fill(self) -> None:
         """Become full, as when the other side does not read."""
-        self.producer.pauseProducing()
+        if self.producer is not None:
+            self.producer.pauseProducing()
 
     def drain(self) -> None:
         """Become empty again."""
-        self.producer.resumeProducing()
+        if self.producer is not None:
+            self.producer.resumeProducing()
 
 
 @implementer(IDispatcher)
