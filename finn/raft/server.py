@@ -121,7 +121,9 @@ class Server:
 
     @property
     def leader_address(self) -> str | None:
-        """The leader's address, None when it is unknown."""
+        """The leader's address, None when it is unknown, or this node was removed: it has none."""
+        if self.removed:
+            return None
         member = self.configuration.get(self.leader_id)
         return member.address if member else None
 
