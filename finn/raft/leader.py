@@ -350,11 +350,18 @@ class Leader:
                 self.progress[peer].leave_at = deadline
                 self.progress[peer].heartbeat_due = True
                 self._replication.due = True
-        if configuration.get(raft.node_id) is None and self.transfer is None:
-            try:
-                self.begin_transfer(None, raft.now, leaving=True)
-            except MembershipError:
-                raft.step_down(raft.now, "Removed from the cluster")
+        if configuration.get(raft.node_id) is None:
+            self._leave(raft.now)
+
+    def _leave(self, now: float) -> None:
+        """Hand over and step down, as this node is no member any more (thesis 4.2.2)."""
+        if self.transfer is not None and not self.transfer.sent:
+            self.transfer.leaving = True
+            return
+        try:
+            self.begin_transfer(None, now, leaving=True)
+        except MembershipError:
+            self._raft.step_down(now, "Removed from the cluster")
 
     def _maybe_drop(self, progress: Progress, now: float) -> None:
         """Stop replicating to a removed peer (BUGS 5.2, openraft 6d680484)."""

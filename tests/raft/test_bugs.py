@@ -707,6 +707,31 @@ class MembershipBugTests(SynchronousTestCase):
         node.wait(10)
         self.assertEqual(node.said(RequestVote), [])
 
+    def test_leader_that_leaves_always_goes(self) -> None:
+        """With no successor at hand, with one that is away, or while it hands over anyway."""
+        for trouble in ("no links", "away", "handing over"):
+            node = Single()
+            node.lead_on()
+            self.change(node, members(2, 3))
+            node.said(AppendEntries, 2)
+            if trouble == "handing over":
+                node.propose()
+                node.raft.transfer_leadership(2, node.now)
+            last = node.said(AppendEntries, 3)[-1]
+            node.gets(3, AppendReply(1, True, last.round, 2))
+            node.gets(2, AppendReply(1, True, last.round, 1))
+            if trouble == "away":
+                node.propose()
+            if trouble == "no links":
+                node.raft.peer_lost(2, node.now)
+                node.raft.peer_lost(3, node.now)
+                node.raft.commit_to(2)
+                node.drain()
+            else:
+                node.gets(2, AppendReply(1, True, last.round, 2))
+                node.wait(1.05)
+            self.assertEqual((node.raft.role, node.raft.removed), (Role.FOLLOWER, True), trouble)
+
     def test_learner_is_promoted_when_it_has_caught_up(self) -> None:
         """Not before its addition is committed, and not while it lags."""
         node = Single()
