@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError
-from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Run, SlotConnection, Transaction
+from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConnection, Transaction
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
 from finn.resp.reader import parse_commands
@@ -172,6 +172,7 @@ class Applying:
 
     def _apply(self, entry: Entry) -> Generator[None, None, None]:
         batch = self._proposals.take(entry)
+        self.last_time = entry.time
         if entry.kind == COMMANDS and entry.count:
             if batch is not None:
                 yield from self._apply_batch(entry, batch)
@@ -182,7 +183,6 @@ class Applying:
             self.configuration = Configuration.decode(entry.payload, entry.index)
         self.last_applied = entry.index
         self.last_term = entry.term
-        self.last_time = entry.time
         self.bytes_applied += len(entry.record)
         if batch is not None and not (entry.kind == COMMANDS and entry.count):
             for run in batch.runs:
@@ -214,7 +214,9 @@ class Applying:
                 if self._now() >= self._slice_end:
                     yield
 
-    def _apply_long(self, run: Run, call: Any, position: int) -> Generator[None, None, None]:
+    def _apply_long(
+        self, run: Run | Placed, call: Any, position: int
+    ) -> Generator[None, None, None]:
         replies: list[bytes] = []
         commands = run.commands
         for i in range(0, len(commands), COMMANDS_PER_LOOK):
@@ -224,7 +226,7 @@ class Applying:
                 yield
         run.complete(replies)
 
-    def _apply_opaque(self, run: Run, entry: Entry, position: int) -> None:
+    def _apply_opaque(self, run: Run | Placed, entry: Entry, position: int) -> None:
         if isinstance(run, Transaction) and run.calls is not None:
             self._apply_calls(run, run.calls, entry, position)
             return

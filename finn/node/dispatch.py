@@ -24,7 +24,7 @@ from finn.errors import (
 )
 from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.host import Route
-from finn.node.runs import OpaqueRun, Run
+from finn.node.runs import OpaqueRun, Read, Run
 from finn.raft.core import Role
 from finn.resp.replies import encode_error, encode_value, pack_command
 from finn.table import CommandSpec, Kind
@@ -216,16 +216,29 @@ class Dispatch:
         now = node.now()
         count = len(commands)
         run = Run(connection.reserve(count), commands, connection.resp3, now)
-        connection.last_run = run
         if raw is None:
             raw = b"".join([pack_command(cmd) for cmd in commands])
-        if node.transactions.watching:
-            node.transactions.written(commands)
-        proposals = node.proposals
-        proposals.add(run, raw, count, now)
+        self.propose_for(connection, run, raw, count)
+
+    def propose_for(self, connection: Any, run: Run, payload: bytes, count: int) -> None:
+        """Queue a client's writes, but not before reads that came earlier have their place.
+
+        A read must not see what its own connection writes later.
+        """
+        before: Run | None = connection.last_run
+        connection.last_run = run
+        proposals = self._node.proposals
+        if (
+            before is None
+            or before.ended
+            or (before.round >= 0 and not before.reads)
+            or proposals.follows(before)
+        ):
+            self.propose(run, payload, count)
+        else:
+            before.then(lambda: self.propose(run, payload, count))
         if proposals.full:
             self._hold(connection)
-        node.wake()
 
     def _hold(self, connection: Any) -> None:
         """Stop reading a client until proposals drain (DESIGN section 7, backpressure)."""
@@ -262,18 +275,19 @@ class Dispatch:
                 self._host.execute(commands, node.reading.call(), 0, replies, connection.resp3)
                 connection.reply(b"".join(replies))
                 return
-        run = Run(connection.reserve(len(commands)), commands, connection.resp3, node.now())
+        run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
 
     def queue_read(self, connection: Any, run: Run) -> None:
         """Serve a read after the work of its connection that is still pending."""
         before: Run | None = connection.last_run
         connection.last_run = run
-        level = self._node.options.consistency
+        node = self._node
+        level = node.options.consistency
         if before is None or before.ended:
-            self._node.reading.read(run, level)
-        else:
-            before.then(lambda: self._node.reading.read(run, level))
+            node.reading.read(run, level)
+        elif not node.proposals.place(before, run, node.reading.serve):
+            before.then(lambda: node.reading.read(run, level))
 
     # -- everything else ----------------------------------------------------------------------
 
@@ -291,11 +305,7 @@ class Dispatch:
         if refusal is not None:
             run.fail(refusal)
             return
-        connection.last_run = run
-        node.proposals.add(run, pack_command(cmd), 1, run.created)
-        if node.proposals.full:
-            self._hold(connection)
-        node.wake()
+        self.propose_for(connection, run, pack_command(cmd), 1)
 
     def _local(self, connection: Any, cmd: list[bytes], route: Any) -> None:
         call = self._node.reading.call()

@@ -95,6 +95,8 @@ class Driver:
         node.dispatch.release()
         if not node.is_ready:
             node.check_ready()
+        if not node.identity.joined:
+            node.standing.check_joined()
         if more:
             self.wake()
         self._arm(raft.next_deadline())

@@ -19,6 +19,7 @@ FIRST_PAUSE = 0.1
 LAST_PAUSE = 2.0
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
+KNOWN = "peer already known"
 
 
 class Joining:
@@ -75,6 +76,7 @@ class Joining:
         store.append([entry])
         await store.sync()
         node.identity.cluster_id = node.standing.new_cluster_id()
+        node.identity.joined = True
         await node.standing.save_identity()
         return entry
 
@@ -90,6 +92,8 @@ class Joining:
                 outcome = await self._ask(address)
                 if outcome is None or self._stopped:
                     return
+                if outcome == KNOWN:
+                    continue  # to the leader, but that may not be committed
                 text = f"failed to join node at {address}: {outcome}"
                 if text != said:
                     self.log.warn("{text}, retrying", text=text)
@@ -98,10 +102,9 @@ class Joining:
             pause = min(pause * 2, LAST_PAUSE)
 
     def _is_settled(self) -> bool:
-        """Whether the cluster knows this node under its address."""
+        """Whether a committed configuration has this node under its address."""
         node = self._node
-        raft = node.raft
-        member = raft.configuration.get(node.identity.node_id) if raft is not None else None
+        member = node.applying.configuration.get(node.identity.node_id)
         return member is not None and member.address == node.options.address
 
     async def _ask(self, address: str) -> str | None:
@@ -115,7 +118,7 @@ class Joining:
                 if text.startswith("TRY "):
                     address = text[4:]
                     continue
-                return None if text == "peer already known" else text
+                return text
             except Exception as e:
                 return str(e) or type(e).__name__
             return None

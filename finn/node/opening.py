@@ -93,7 +93,7 @@ class Opening:
         if node.stopping or node.failure is not None:
             return
         self._start_core(meta, founded, amnesic)
-        if not node.is_member or identity.address != node.options.address:
+        if not (identity.joined and node.is_member and identity.address == node.options.address):
             await self._announce()
 
     async def _found(self) -> Entry | None:
@@ -112,9 +112,11 @@ class Opening:
     async def _announce(self) -> None:
         """Ask for membership, or tell the others this node's new address."""
         node = self._node
-        if not node.is_member and node.options.wait:
-            return
-        if node.is_member:
+        if not node.identity.joined:
+            # What the log says of this newcomer, if anything, may never have been committed.
+            if not node.options.wait:
+                await node.joining.join(node.options.join)
+        elif node.is_member:
             raft = node.raft
             assert raft is not None
             others = [m.address for m in raft.configuration.members if m.id != raft.node_id]

@@ -7,9 +7,11 @@ Queued batches were not appended: they can be withdrawn and are then certainly n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from finn.errors import DeadlinePassed, NotApplied, OutcomeUnknown, Overloaded
+from finn.node.runs import Placed
 
 if TYPE_CHECKING:
     from finn.node.runs import Run
@@ -29,7 +31,7 @@ class Batch:
     __slots__ = ("runs", "chunks", "count", "bytes", "index", "term", "created")
 
     def __init__(self, created: float) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[Run | Placed] = []
         self.chunks: list[bytes] = []
         self.count = 0
         self.bytes = 0
@@ -49,6 +51,7 @@ class Proposals:
     def __init__(self) -> None:
         self._queue: deque[Batch] = deque()
         self._in_flight: dict[int, Batch] = {}
+        self._round = 0
         self.pending_bytes = 0
 
     @property
@@ -79,15 +82,31 @@ class Proposals:
         else:
             batch = Batch(now)
             self._queue.append(batch)
+        run.round = self._round
         batch.runs.append(run)
         batch.chunks.append(payload)
         batch.count += count
         batch.bytes += size
         self.pending_bytes += size
 
+    def follows(self, read: Run) -> bool:
+        """Whether a read has its place in the queue: what is added now comes behind it."""
+        return read.round == self._round and bool(self._queue)
+
+    def place(self, before: Run, read: Run, serve: Callable[[Run], None]) -> bool:
+        """Put a read right behind a run that is still queued; False when it is not any more."""
+        if before.round != self._round or not self._queue:
+            return False
+        read.round = self._round
+        batch = self._queue[-1]
+        batch.runs.append(Placed(read, serve))
+        batch.chunks.append(b"")
+        return True
+
     def submit(self, raft: Raft, wall_ms: int, now: float) -> None:
         """Append what is queued. What the core cannot take now stays queued."""
         queue = self._queue
+        self._round += 1
         while queue:
             batch = queue[0]
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from finn.errors import CommandError, error_text
+from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
 from finn.resp.replies import encode_error, encode_value
 
 
@@ -51,7 +51,8 @@ class Run:
     Invariant: ``slot`` is None exactly when the run has ended.
     """
 
-    __slots__ = ("slot", "commands", "resp3", "followers", "created")
+    __slots__ = ("slot", "commands", "resp3", "followers", "created", "round")
+    reads = False
 
     def __init__(self, slot: Any, commands: list[list[bytes]], resp3: bool, created: float) -> None:
         self.slot: Any = slot  # an ISlot or a Waiter
@@ -59,6 +60,7 @@ class Run:
         self.resp3 = resp3
         self.followers: list[Callable[[], None]] | None = None
         self.created = created
+        self.round = -1  # of ``Proposals`` in which it was queued
 
     @property
     def ended(self) -> bool:
@@ -96,10 +98,43 @@ class Run:
             action()
 
 
+class Read(Run):
+    """Commands that only read."""
+
+    __slots__ = ()
+    reads = True
+
+
+class Placed:
+    """A read at its place between the writes of an entry that was not proposed yet when it came.
+
+    Once that entry is applied, the read is linearizable there without any lease or round of its
+    own: the entry was appended after the read came, and no newer leader can have committed anything
+    before an entry of an older one that commits.
+    """
+
+    __slots__ = ("_run", "_serve")
+    commands: list[list[bytes]] = []
+    resp3 = False
+
+    def __init__(self, run: Run, serve: Callable[[Run], None]) -> None:
+        self._run = run
+        self._serve = serve
+
+    def complete(self, replies: Sequence[bytes]) -> None:
+        """Its place is reached."""
+        if not self._run.ended:
+            self._serve(self._run)
+
+    def fail(self, error: BaseException) -> None:
+        """A read is never of unknown outcome."""
+        self._run.fail(NotLeader() if isinstance(error, OutcomeUnknown) else error)
+
+
 class Transaction(Run):
     """MULTI ... EXEC: one reply, an array with the replies of the commands."""
 
-    __slots__ = ("calls",)
+    __slots__ = ("calls", "reads")
 
     def __init__(
         self,
@@ -111,6 +146,7 @@ class Transaction(Run):
     ) -> None:
         super().__init__(slot, commands, resp3, created)
         self.calls = calls
+        self.reads = False
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies of the commands between MULTI and EXEC."""
@@ -175,6 +211,11 @@ class OpaqueRun(Run):
     ) -> None:
         super().__init__(slot, [command], resp3, created)
         self.call = call
+
+    @property
+    def reads(self) -> bool:  # type: ignore[override]
+        """Whether the machine gave nothing to change."""
+        return self.call.mutate is None
 
     def complete_with(self, value: Any) -> None:
         """End with the machine's value."""

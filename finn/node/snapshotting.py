@@ -228,7 +228,7 @@ class Snapshotting:
                     "compacted log from {first} to {last}",
                     first=before, last=node.store.first_index - 1,
                 )  # fmt: skip
-            node.raft.compacted(node.store.first_index)  # type: ignore[union-attr]
+            self._compacted()
 
     def shrink(self) -> Deferred[Any]:
         """Give back the space of everything a snapshot covers, at once.
@@ -242,7 +242,12 @@ class Snapshotting:
         metas = self.store.snapshots
         if metas:
             self._compact_to(min(metas[0].index, self.transfers.pinned(metas[0].index)))
-        return node.store.shrink()
+        return node.store.shrink().addCallback(lambda _: self._compacted())
+
+    def _compacted(self) -> None:
+        raft = self._node.raft
+        if raft is not None:
+            raft.compacted(self._node.store.first_index)
 
     def interrupt(self) -> None:
         """Give up the snapshot that is being taken: a received one replaces the state."""

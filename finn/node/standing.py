@@ -24,8 +24,19 @@ class Standing:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether this node holds no data of any cluster."""
-        return self._node.identity.cluster_id == 0
+        """Whether this node has never been a member, as far as is known to be committed.
+
+        A leader that dials a newcomer may lose leadership before the change is committed: the
+        newcomer has data of the cluster then, and still has to be added like a new one.
+        """
+        return not self._node.identity.joined
+
+    def check_joined(self) -> None:
+        """Note it when a committed configuration holds this node."""
+        identity = self._node.identity
+        if self._node.applying.configuration.get(identity.node_id) is not None:
+            identity.joined = True
+            self.save_identity().addErrback(self._node.failed)
 
     def new_cluster_id(self) -> int:
         """Draw a cluster id; the older of two clusters has the lower one."""

@@ -146,13 +146,13 @@ class Transactions:
         slot = connection.reserve(1)
         now = node.now()
         run = Transaction(slot, commands, connection.resp3, now, calls)
+        run.reads = not writes
         if not writes:
             node.dispatch.queue_read(connection, run)
             return
-        connection.last_run = run
         packed = [pack_command(cmd) for cmd in commands]
         payload = b"".join([_MULTI, *packed, _EXEC])
-        node.dispatch.propose(run, payload, len(packed) + 2)
+        node.dispatch.propose_for(connection, run, payload, len(packed) + 2)
 
     def read(self, run: Transaction) -> None:
         """Run a transaction that only reads."""
