@@ -42,6 +42,7 @@ class Identity:
 
     Attributes:
         cluster_id: 0 until the node bootstraps or joins.
+        joined: a committed configuration has held this node.
         level: durability of the run that is going on, or was.
         weak: in that run, power loss could take what was acknowledged.
         boot_id: of the operating system in that run.
@@ -61,6 +62,7 @@ class Identity:
     ) -> None:
         self.node_id = node_id
         self.cluster_id = 0
+        self.joined = False
         self.backend = backend
         self.address = address
         self.level = ""
@@ -104,6 +106,7 @@ class Identity:
 
     def _take(self, fields: dict[str, Any]) -> None:
         self.cluster_id = int(fields["cluster_id"], 16)
+        self.joined = bool(fields["joined"])
         self.address = str(fields["address"])
         self.level = str(fields["level"])
         self.weak = bool(fields["weak"])
@@ -130,6 +133,7 @@ class Identity:
             "version": FORMAT_VERSION,
             "node_id": format(self.node_id, "016x"),
             "cluster_id": format(self.cluster_id, "016x"),
+            "joined": self.joined,
             "address": self.address,
             "backend": self.backend,
             "level": self.level,
