@@ -34,6 +34,7 @@ class Computer:
         files: what is on the disk.
         runs: processes started so far.
         failure: why the node gave up, None while it has not.
+        failure_expected: somebody broke its disk on purpose.
     """
 
     node: Node
@@ -57,6 +58,7 @@ class Computer:
         self.running = False
         self.powered = True
         self.failure: BaseException | None = None
+        self.failure_expected = False
         self.rate = rate
         self.offset = offset
         self._machine = machine
@@ -96,6 +98,7 @@ class Computer:
         name = f"{self._name}/{self.runs}"
         world = self.world
         reactor = self.reactor = world.reactor(self.host, self.rate, self.offset)
+        reactor.owner = self
         disk = self.disk = SimulatedDisk(reactor, world.random(name + "/disk"), self._latency)
         self.files.on_slow = disk.delay
         boot_id = f"boot {self.boots} of {self._name}"

@@ -112,6 +112,11 @@ class FaultyFiles:
         if seconds:
             self._delays.append((kind, path, seconds))
 
+    def heal(self) -> None:
+        """End all faults that were asked for and have not happened yet, and all slowness."""
+        self._rules.clear()
+        self._delays.clear()
+
     def flip_bit(self, path: str, offset: int, bit: int = 0) -> None:
         """Damage a byte, on the platter and in the cache."""
         inode = self._file(path)

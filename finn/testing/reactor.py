@@ -44,6 +44,7 @@ class SimulatedReactor:
         paused: stopped (SIGSTOP): what should happen is held up.
         transports: its open connections.
         ports: what it listens on.
+        owner: the computer that runs the process, if it is a node's.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SimulatedReactor:
         self.rate = rate
         self.offset = offset
         self.number = number
+        self.owner: Any = None
         self.dead = False
         self.paused = False
         self.held: list[ScheduledCall] = []

@@ -1,0 +1,127 @@
+"""``python -m finn.testing.simulate``: simulated runs of whole clusters, from seeds.
+
+::
+
+    python -m finn.testing.simulate --seed 7              one run, its trace hash at the end
+    python -m finn.testing.simulate --seed 7 --verbose    the same run, with all that happens
+    python -m finn.testing.simulate --soak --hours 100    fresh seeds, one after the other
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from finn.testing.history import Outcome
+from finn.testing.simulator import Simulation
+
+MINUTE = 60.0
+SOAK_RUN = 10 * MINUTE
+
+
+@implementer(ILogObserver)
+class Failures:
+    """A log observer that keeps what was logged as a failure, and prints if asked."""
+
+    def __init__(self, simulation: Simulation, verbose: bool) -> None:
+        self.found: list[str] = []
+        self._simulation = simulation
+        self._verbose = verbose
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Observe."""
+        namespace = str(event.get("log_namespace", ""))
+        if not namespace.startswith("finn"):
+            return
+        scheduler = self._simulation.world.scheduler
+        process = scheduler.current
+        computer = process.owner if process is not None else None
+        if event.get("log_level") is LogLevel.critical and computer is not None:
+            failure = event.get("log_failure")
+            self.found.append(
+                formatEvent(event) + "\n" + (str(failure.getTraceback()) if failure else "")
+            )
+        if self._verbose:
+            where = computer.address if computer is not None else "-"
+            print(f"{scheduler.now:11.6f}   {where} {formatEvent(event)}")
+
+
+def run_seed(seed: int, seconds: float, verbose: bool = False) -> Simulation:
+    """Run one seed.
+
+    Raises:
+        Exception: whatever went wrong.
+    """
+    simulation = Simulation(seed, log=print if verbose else None)
+    failures = Failures(simulation, verbose)
+    globalLogPublisher.addObserver(failures)
+    try:
+        simulation.run(seconds)
+        if failures.found:
+            raise AssertionError("logged failures:\n" + "\n".join(failures.found))
+    finally:
+        globalLogPublisher.removeObserver(failures)
+    return simulation
+
+
+def _report(simulation: Simulation, real: float) -> None:
+    minutes = simulation.world.now / MINUTE
+    counts = " ".join(f"{kind}={n}" for kind, n in sorted(simulation.faults.counts.items()))
+    outcomes = ", ".join(f"{simulation.outcomes[o]} {o.value}" for o in Outcome)
+    print(f"  faults          {counts}")
+    print(f"  operations      {outcomes}, longest gap {simulation.longest_gap:.1f} s")
+    print(
+        f"  speed           {minutes:.1f} minutes in {real:.1f} s: {minutes * 60 / real:.0f} fold"
+    )
+    print(f"trace {simulation.trace}", flush=True)
+
+
+def _one(seed: int, seconds: float, verbose: bool) -> bool:
+    print(f"seed {seed}")
+    print(Simulation(seed).drawn, flush=True)
+    began = time.perf_counter()
+    try:
+        simulation = run_seed(seed, seconds, verbose)
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        minutes = seconds / 3600
+        print(
+            f"seed {seed} failed; python -m finn.testing.simulate --seed {seed} --hours {minutes:g}"
+        )
+        return False
+    _report(simulation, time.perf_counter() - began)
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m finn.testing.simulate", description=__doc__)
+    parser.add_argument("--seed", type=int, help="of the run; drawn if not given")
+    parser.add_argument("--hours", type=float, default=1 / 60, help="simulated hours")
+    parser.add_argument("--soak", action="store_true", help="many seeds, until --hours are over")
+    parser.add_argument("--verbose", action="store_true", help="print what happens")
+    options = parser.parse_args(arguments)
+    seconds = options.hours * 3600
+    seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+    if not options.soak:
+        return 0 if _one(seed, seconds, options.verbose) else 1
+    failed = []
+    while seconds > 0:
+        if not _one(seed, min(seconds, SOAK_RUN), options.verbose):
+            failed.append(seed)
+        seed += 1
+        seconds -= SOAK_RUN
+    print(f"{len(failed)} seeds failed: {failed}" if failed else "all seeds passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
