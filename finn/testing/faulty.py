@@ -286,26 +286,31 @@ class FaultyFiles:
 
     # -- the tree -----------------------------------------------------------------------------
 
-    def _lookup(self, path: str) -> Node | None:
+    def _walk(self, path: str) -> Node:
         node: Node | None = self._platter.root
         for name in _split(path):
             if not isinstance(node, Directory):
-                return None
+                raise _error(errno.ENOTDIR, path)
             node = node.names.get(name)
+            if node is None:
+                raise _error(errno.ENOENT, path)
+        assert node is not None
         return node
 
+    def _lookup(self, path: str) -> Node | None:
+        try:
+            return self._walk(path)
+        except OSError:
+            return None
+
     def _file(self, path: str) -> Inode:
-        node = self._lookup(path)
-        if node is None:
-            raise _error(errno.ENOENT, path)
+        node = self._walk(path)
         if isinstance(node, Directory):
             raise _error(errno.EISDIR, path)
         return node
 
     def _directory(self, path: str) -> Directory:
-        node = self._lookup(path)
-        if node is None:
-            raise _error(errno.ENOENT, path)
+        node = self._walk(path)
         if isinstance(node, Inode):
             raise _error(errno.ENOTDIR, path)
         return node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from random import Random
 
@@ -10,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from finn.interfaces import IFile, IFiles
+from finn.storage.files import OSFiles
 from finn.testing.faulty import ANY, FaultyFiles, PowerCut
 from finn.testing.platter import PAGE
 
@@ -104,6 +106,57 @@ class FilesTests(SynchronousTestCase):
         release()
         self.assertIsNotNone(self.files.lock("d/lock"))
         self.assertIsNotNone(self.files.crash().lock("d/lock"))
+
+
+class SameAsTheSystemTests(SynchronousTestCase):
+    """Without faults it answers as the operating system does, errors included."""
+
+    NAMES = ("a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "x/a")
+
+    def attempt(
+        self, files: IFiles, root: str, act: str, one: str, two: str, data: bytes
+    ) -> object:
+        """Do something; returns what came of it, an error as its name."""
+        path, other = f"{root}/{one}", f"{root}/{two}"
+        try:
+            if act == "write":
+                file = files.open(path) if files.exists(path) else files.create(path)
+                file.write(data)
+                file.datasync()
+                result: object = file.size(), file.pread(4, 2)
+                file.close()
+                return result
+            if act == "truncate":
+                file = files.open(path)
+                file.truncate(len(data))
+                file.close()
+                return files.read(path)
+            if act == "rename":
+                return files.rename(path, other)
+            return getattr(files, act)(path)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+
+    def test_same_answers(self) -> None:
+        """A long random script has the same results on both."""
+        random = Random(11)
+        root = self.mktemp()
+        faulty, system = FaultyFiles(), OSFiles()
+        acts = ("write", "write", "truncate", "rename", "rename", "read", "exists", "listdir")
+        acts += ("makedirs", "makedirs", "unlink", "rmtree", "sync_directory")
+        for files in (faulty, system):
+            files.makedirs(root)
+        for number in range(1500):
+            act = random.choice(acts)
+            one, two = random.choice(self.NAMES), random.choice(self.NAMES)
+            data = random.randbytes(random.randint(0, 9))
+            if act == "rename" and (two.startswith(one) or one.startswith(two)):
+                continue  # into itself
+            if act == "sync_directory" and not os.path.isdir(f"{root}/{one}"):
+                continue  # the system syncs files, too
+            ours = self.attempt(faulty, root, act, one, two, data)
+            theirs = self.attempt(system, root, act, one, two, data)
+            self.assertEqual(ours, theirs, f"{number}: {act} {one} {two}")
 
 
 class PowerCutTests(SynchronousTestCase):
