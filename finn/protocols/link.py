@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -100,7 +100,7 @@ class MemberLink(Protocol):
         self.peer_address = ""
         self.peer_instance = 0
         self.instance_changed = False
-        self.opened: Deferred[MemberLink] = Deferred(lambda _: self.abort("cancelled"))
+        self.opened: Deferred[MemberLink] = Deferred(self._cancelled)
         self._clock = clock
         self._hello = hello
         self._nonces = nonces
@@ -139,7 +139,7 @@ class MemberLink(Protocol):
             self.kind = self._accepting.peer.kind
             self._output.write(frame(self._accepting.answer))
         except LinkRefused as e:
-            self._refuse(e)
+            self._refused(e)
 
     def _channel(self) -> bytes:
         return tls_module.channel_binding(self.transport)
@@ -159,6 +159,10 @@ class MemberLink(Protocol):
             self.handler.link_lost(self, why)
         elif not self.incoming and not self.opened.called:
             self.opened.errback(why)
+
+    def _cancelled(self, _: Deferred[MemberLink]) -> None:
+        self._reason = Failure(CancelledError())
+        self.abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -279,6 +283,9 @@ class MemberLink(Protocol):
             )
             self._reason = Failure(e)
             self.abort(str(e))
+        except Exception:
+            self.log.failure("a message of {peer_id:016x} failed", peer_id=self.peer_id)
+            self.abort("internal error")
 
     def send(self, data: bytes) -> None:
         """Send a frame made by ``finn.protocols.wire``; nothing happens on a lost link."""
