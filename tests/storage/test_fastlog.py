@@ -346,6 +346,22 @@ class ErrorTests(FastLogTestCase):
         self.disk.step_all()
         self.assertEqual(self.files.take(), [])
 
+    def test_a_failed_store_removes_nothing(self) -> None:
+        """Segments stay where they are for whoever looks into it."""
+        files = CountingFiles()
+        store = self.make(ImmediateDisk(), files, segment_bytes=300)
+        self.successResultOf(store.open())
+        for index in range(1, 20):
+            store.append([sample_entry(index)])
+        files.fail("write", error=errno.EIO)
+        store.append([sample_entry(20)])
+        files.take()
+        store.compact(15)
+        store.truncate_suffix(18)
+        store.reset(30, 2)
+        self.assertEqual(files.take(), [])
+        self.failureResultOf(store.sync(), DiskFailed)
+
     def test_failing_save_of_the_state(self) -> None:
         """It fails the log too: the node has to stop."""
         self.files.fail("write", error=errno.EIO, path="state")

@@ -169,6 +169,7 @@ class PowerTests(SynchronousTestCase):
             if script.versions:
                 crashed = files.crash()
                 store = self._reopen(crashed, durability)
+                self._lasts(crashed, store, durability, text)
                 version = script.versions[script.acknowledged]
                 self._check(script, store, script.acknowledged, version.last, f"{text} kill")
             for outcome in range(3):
@@ -181,6 +182,17 @@ class PowerTests(SynchronousTestCase):
                     since = script.acknowledged
                     floor = script.versions[since].last
                 self._check(script, store, 0 if floor == 0 else since, floor, f"{text} {outcome}")
+
+    def _lasts(self, files: FaultyFiles, store: FastLog, durability: Durability, text: str) -> None:
+        """What open found behind a kill survives a power loss from then on."""
+        for outcome in range(2):
+            found = self._reopen(files.power_cut(Random(outcome)), durability)
+            self.assertEqual(
+                (found.last_index, found.state, found.terms),
+                (store.last_index, store.state, store.terms),
+                f"{text} kill, then power {outcome}",
+            )
+        files.dead = False
 
     def _length(self, durability: Durability, seed: int, steps: int) -> int:
         files = FaultyFiles()
@@ -201,3 +213,18 @@ class PowerTests(SynchronousTestCase):
         """At low all that was acknowledged is there after a kill."""
         for seed in range(4):
             self._sweep(Durability.LOW, seed, 60, 2)
+
+    def test_kill_then_power_cut(self) -> None:
+        """What a killed process had written counts as durable only because open syncs it."""
+        files = FaultyFiles()
+        script = Script(files, Durability.LOW, 1)
+        self.successResultOf(script.store.open())
+        script.store.append([sample_entry(1), sample_entry(2)])
+        self.successResultOf(script.store.save_state(HardState(1, 1)))
+        for durability in Durability:
+            killed = files.crash()
+            store = self._reopen(killed, durability)
+            self.assertEqual((store.durable_index, store.state), (2, HardState(1, 1)))
+            for outcome in range(10):
+                found = self._reopen(killed.power_cut(Random(outcome)), durability)
+                self.assertEqual((found.last_index, found.dropped_tail), (2, False))

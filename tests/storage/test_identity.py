@@ -105,6 +105,21 @@ class IdentityTests(SynchronousTestCase):
                 assert found is not None
                 self.assertIn(found.address, (":7481", ":7482"))
 
+    def test_saved_is_durable(self) -> None:
+        """Once save returns no power cut takes it back."""
+        identity_in(self.files).save()
+        for seed in range(10):
+            self.assertIsNotNone(Identity.load(self.files.power_cut(Random(seed)), "d"))
+        files = FaultyFiles()
+        identity = identity_in(files)
+        identity.save()
+        identity.address = ":7482"
+        identity.save()
+        for seed in range(10):
+            found = Identity.load(files.power_cut(Random(seed)), "d")
+            assert found is not None
+            self.assertEqual(found.address, ":7482")
+
     def began(self, weak: bool, clean: bool, boot: str, again: str, dropped: bool = False) -> bool:
         """Run once, end, and begin again."""
         identity = identity_in(self.files)
@@ -168,7 +183,7 @@ class IdentityTests(SynchronousTestCase):
                 identity.set_aside(99)
             except PowerCut:
                 pass
-            for seed in range(5):
+            for seed in range(60):
                 after = files.power_cut(Random(seed))
                 if not after.exists("d/node.json"):
                     self.assertFalse(after.exists("d/log"))

@@ -21,10 +21,18 @@ from finn.options import Durability
 from finn.raft.ready import HardState
 from finn.storage.bolt import BoltStore
 from finn.storage.disk import ImmediateDisk
+from finn.storage.fastlog import FastLog
+from finn.storage.files import OSFiles
 from finn.storage.leveldb import LevelDBStore
 from finn.testing.contract import sample_entry
 
 STORES: dict[str, Callable[[str], Any]] = {
+    "fastlog-low": lambda directory: FastLog(
+        OSFiles(), ImmediateDisk(), Clock(), directory, Durability.LOW, 10_000
+    ),
+    "fastlog-high": lambda directory: FastLog(
+        OSFiles(), ImmediateDisk(), Clock(), directory, Durability.HIGH, 10_000
+    ),
     "bolt": lambda directory: BoltStore(directory, ImmediateDisk(), Clock(), map_size=1 << 16),
     "leveldb-low": lambda directory: LevelDBStore(
         directory, ImmediateDisk(), Clock(), Durability.LOW
