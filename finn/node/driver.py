@@ -220,7 +220,7 @@ class Driver:
             error: NotApplied = NotLeader(raft.leader_address)
             node.reading.confirmed(token, index, error)
         if ready.configuration_changed:
-            node.links.follow(raft.configuration)
+            node.links.follow(raft.peers)
         if ready.role_changed:
             self._role_changed(now)
         if ready.cured:

@@ -6,6 +6,7 @@ the other is down. Only ``raft`` links count for the core; snapshots have links 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -36,7 +37,7 @@ from finn.raft.messages import (
 
 if TYPE_CHECKING:
     from finn.node.service import Node
-    from finn.raft.configuration import Configuration
+    from finn.raft.configuration import Member
 
 _RAFT_TYPES = frozenset((AppendEntries, AppendReply, RequestVote, TimeoutNow, VoteReply))
 # A peer whose status is older than this is shown as ``Timeout``, seconds.
@@ -92,10 +93,10 @@ class Links:
 
     # -- life of links ------------------------------------------------------------------------
 
-    def follow(self, configuration: Configuration) -> None:
-        """Keep a link up to every other member, and to nobody else."""
+    def follow(self, peers: Iterable[Member]) -> None:
+        """Keep a link up to each of these members, and to nobody else."""
         node = self._node
-        wanted = {m.id: m.address for m in configuration.members if m.id != node.identity.node_id}
+        wanted = {member.id: member.address for member in peers}
         if node.raft is not None and node.raft.removed:
             wanted = {}
         for peer_id in sorted(set(self._dialers) - set(wanted)):

@@ -224,7 +224,7 @@ class Opening:
         node.driver = Driver(node, raft, store)
         if node.identity.removed:
             raft.removed = True
-        node.links.follow(raft.configuration)
+        node.links.follow(raft.peers)
         self.log.info(
             "node {id} at {address}, term {term}, log {first} to {last}",
             id=format(node.identity.node_id, "016x"),

@@ -70,7 +70,7 @@ class Standing:
         self.save_identity().addErrback(self._node.failed)
         raft = self._node.raft
         assert raft is not None
-        self._node.links.follow(raft.configuration)
+        self._node.links.follow(raft.peers)
         self._node.proposals.withdraw(Removed())
 
     def looked_for(self, hello: PeerHello, reason: str) -> None:
