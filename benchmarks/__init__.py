@@ -1,0 +1,1 @@
+"""Measures finn and its peers: ``python -m benchmarks --help``."""

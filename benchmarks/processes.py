@@ -1,0 +1,154 @@
+"""Processes: started in a folder of their own, measured by what the kernel counts, ended by id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+#: How long a process may take to come up, or to stop, before the run is given up.
+PATIENCE_SECONDS = 30.0
+
+POLL_SECONDS = 0.005
+
+
+class BenchmarkError(Exception):
+    """Something that was to be measured did not work; the text says what."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def wait_until(
+    condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS
+) -> float:
+    """Poll until a condition holds, and return how long that took.
+
+    Raises:
+        BenchmarkError: it did not, in time.
+    """
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise BenchmarkError(f"{what}: not within {seconds:g} s")
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - began
+
+
+@dataclass
+class Usage:
+    """What a process has used.
+
+    Attributes:
+        cpu: seconds of processor time since it started.
+        memory: resident bytes now.
+        peak: resident bytes at most.
+    """
+
+    cpu: float
+    memory: int
+    peak: int
+
+
+class Process:
+    """A child with its output in a file.
+
+    Args:
+        command: the command line.
+        folder: its working folder; the log goes there, too.
+        environment: more of the environment.
+    """
+
+    def __init__(
+        self, command: list[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = command
+        self.folder = folder
+        self.environment = {**os.environ, **(environment or {})}
+        self.log = folder / "output.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal; a process that has ended gets none."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end, and return the exit code."""
+        assert self._child is not None
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchmarkError(
+                f"{self.command[0]} (pid {self.pid}) does not end, see {self.log}"
+            ) from None
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.running:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+            self.wait()
+
+    def usage(self) -> Usage:
+        """Return what it has used so far; zeros once it has ended."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return Usage(0.0, 0, 0)
+        sizes = {
+            line.split(":")[0]: int(line.split()[1]) * 1024
+            for line in status.splitlines()
+            if line.startswith(("VmRSS", "VmHWM"))
+        }
+        # Fields 14 and 15 of proc(5), counted from the third, which follows the name.
+        cpu = (int(fields[11]) + int(fields[12])) / TICKS
+        return Usage(cpu, sizes.get("VmRSS", 0), sizes.get("VmHWM", 0))
+
+    def tail(self, lines: int = 5) -> str:
+        """Return the end of its output."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""

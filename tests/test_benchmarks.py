@@ -1,0 +1,124 @@
+"""Tests of what the benchmarks reckon; what they measure is measured by running them."""
+
+from __future__ import annotations
+
+import os
+import random
+from unittest.mock import patch
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import cells, load, measure, report
+from benchmarks.processes import Process, Usage
+
+
+class CellsTests(SynchronousTestCase):
+    def test_names_are_unique(self) -> None:
+        """Each cell of the matrix has a name of its own, so that runs can be compared."""
+        names = [cell.name for cell in cells.matrix()]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertIn("set.c50.P16", names)
+        self.assertIn("durability-high.set.c1.P1", names)
+        self.assertIn("set.1MiB.c50.P1", names)
+
+    def test_patterns_choose(self) -> None:
+        """Patterns are those of the shell, and any may fit."""
+        found = cells.chosen(cells.matrix(), ["set.c1.P*", "5-node.get.c50.P64"])
+        self.assertEqual(
+            [cell.name for cell in found],
+            ["set.c1.P1", "set.c1.P16", "set.c1.P64", "5-node.get.c50.P64"],
+        )
+
+    def test_quick_is_a_part(self) -> None:
+        """The quick cells are cells of the matrix."""
+        self.assertLessEqual(set(cells.quick()), set(cells.matrix()))
+
+
+class FiguresTests(SynchronousTestCase):
+    def test_medians(self) -> None:
+        """Each figure is the median of its runs."""
+        runs = [{"rps": 3.0, "p50_ms": 1}, {"rps": 1.0, "p50_ms": 2}, {"rps": 2.0, "p50_ms": 9}]
+        self.assertEqual(measure.medians(runs), {"rps": 2.0, "p50_ms": 2})
+
+    def test_processor_time(self) -> None:
+        """CPU is milliseconds per 1000 requests."""
+        self.assertEqual(measure.spent(Usage(1.0, 0, 0), Usage(3.0, 0, 0), 100_000), 20.0)
+
+    def test_usage_of_a_process(self) -> None:
+        """Time and memory come from the kernel, whatever the name of the process has in it."""
+        process = Process(["x"], self.mktemp())  # type: ignore[arg-type]
+        with patch.object(Process, "pid", os.getpid()):
+            usage = process.usage()
+        self.assertGreater(usage.cpu, 0)
+        self.assertGreaterEqual(usage.peak, usage.memory)
+        self.assertGreater(usage.memory, 1 << 20)
+
+    def test_comparison_with_redis(self) -> None:
+        """A cell is compared with redis-server under the very same load."""
+        same = {"command": "set", "clients": 1, "pipeline": 1, "value_bytes": 64}
+        rows = [
+            {"name": "redis", "peer": "redis-server", "rps": 200.0, **same},
+            {"name": "ours", "rps": 50.0, **same},
+            {"name": "other", "rps": 50.0, **same, "clients": 2},
+        ]
+        report.against_redis(rows)
+        self.assertEqual([row.get("against_redis") for row in rows], [None, 0.25, None])
+
+    def test_table(self) -> None:
+        """The table shows what there is, and what failed."""
+        rows = [{"name": "a", "rps": 12345.6, "p50_ms": 0.5}, {"name": "b", "error": "no"}]
+        lines = report.table(rows).splitlines()
+        self.assertEqual(len(lines), 4)
+        self.assertIn("12,346", lines[2])
+        self.assertIn("failed: no", lines[3])
+        self.assertNotIn("follower", lines[0])
+
+
+class LoadTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.results = load.Results(self.clock.seconds)
+
+    def connected(self, pipeline: int) -> tuple[load.Client, StringTransport]:
+        client = load.Client(self.results, lambda: b"PING\r\n", pipeline)
+        transport = StringTransport()
+        transport.setTcpNoDelay = lambda on: None
+        client.makeConnection(transport)
+        return client, transport
+
+    def test_closed_loop_sends_when_all_is_answered(self) -> None:
+        """The next pipeline goes when the last reply of the one before has come."""
+        client, transport = self.connected(2)
+        client.send_pipeline()
+        self.assertEqual(transport.value(), b"PING\r\n" * 2)
+        self.clock.advance(0.5)
+        client.dataReceived(b"+PONG\r\n")
+        self.assertEqual(transport.value(), b"PING\r\n" * 2)
+        self.clock.advance(0.5)
+        client.dataReceived(b"-ERR no\r\n")
+        self.assertEqual(transport.value(), b"PING\r\n" * 4)
+        figures = self.results.as_dict()
+        self.assertEqual(figures["max_ms"], 1000.0)
+        self.assertEqual(figures["errors"], {"ERR no": 1})
+        self.assertEqual(figures["longest_pause_ms"], 500.0)
+
+    def test_open_loop_counts_from_when_it_was_due(self) -> None:
+        """A stall of the generator or the server counts for every command that was due in it."""
+        client, transport = self.connected(0)
+        pacer = load.Pacer([client], 10, self.clock.seconds)
+        self.clock.advance(1.0)
+        pacer.send_due()
+        self.assertEqual(transport.value(), b"PING\r\n" * 10)
+        client.dataReceived(b"+PONG\r\n" * 10)
+        self.assertEqual(self.results.as_dict()["max_ms"], 1000.0)
+        self.assertEqual(transport.value(), b"PING\r\n" * 10)
+
+    def test_commands(self) -> None:
+        """Each command is RESP, with random keys as redis-benchmark spells them."""
+        source = random.Random(1)
+        self.assertIn(b"$16\r\nkey:0000000", load.maker("get", 64, source)())
+        self.assertIn(b"$5\r\nxxxxx\r\n", load.maker("set", 5, source)())
+        self.assertIn(b"missing:", load.maker("get-missing", 5, source)())
+        self.assertRaises(ValueError, load.maker, "flush", 5, source)
