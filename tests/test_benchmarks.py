@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 from unittest.mock import patch
 
 from twisted.internet.task import Clock
@@ -48,7 +49,7 @@ class FiguresTests(SynchronousTestCase):
 
     def test_usage_of_a_process(self) -> None:
         """Time and memory come from the kernel, whatever the name of the process has in it."""
-        process = Process(["x"], self.mktemp())  # type: ignore[arg-type]
+        process = Process(["x"], Path(self.mktemp()))
         with patch.object(Process, "pid", os.getpid()):
             usage = process.usage()
         self.assertGreater(usage.cpu, 0)
