@@ -40,13 +40,8 @@ def check_directory(files: IFiles, directory: str) -> list[str]:
 
 
 def _identity(files: IFiles, directory: str) -> Iterator[str]:
-    lock = os.path.join(directory, LOCK_NAME)
-    if files.exists(lock):
-        release = files.lock(lock)
-        if release is None:
-            yield "in use by a running process: the end of the log may be on its way"
-        else:
-            release()
+    if _in_use(files, os.path.join(directory, LOCK_NAME)):
+        yield "in use by a running process: the end of the log may be on its way"
     identity = Identity.load(files, directory)
     if identity is None:
         yield "no node.json: no node has been started here"
@@ -60,6 +55,21 @@ def _identity(files: IFiles, directory: str) -> Iterator[str]:
         f"{'clean' if identity.clean else 'not clean'}"
         f"{', amnesic' if identity.amnesic else ''}{', removed' if identity.removed else ''}"
     )
+
+
+def _in_use(files: IFiles, path: str) -> bool:
+    if not files.exists(path):
+        # Asking would create it.
+        return False
+    try:
+        release = files.lock(path)
+    except OSError:
+        # Who may only read the directory cannot ask.
+        return False
+    if release is None:
+        return True
+    release()
+    return False
 
 
 def _logs(files: IFiles, directory: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from finn.storage.commit import INLINE_BYTES
 from finn.storage.disk import ImmediateDisk
 from finn.storage.fastlog import FastLog
 from finn.testing.contract import sample_entries, sample_entry
-from finn.testing.disks import ManualDisk
+from finn.testing.disks import ManualDisk, SimulatedDisk
 from finn.testing.faulty import FaultyFiles
 
 FIRST = "data/log/00000001.log"
@@ -259,6 +259,56 @@ class MediumTests(FastLogTestCase):
         self.assertEqual(manual.pending, 1)
         store.append([sample_entry(30)])
         self.assertTrue(store.sync().called)
+
+
+class SlowSyncTests(SynchronousTestCase):
+    """Each fdatasync takes 500 ms."""
+
+    def run_second(self, durability: Durability) -> tuple[list[float], float]:
+        """Append every 10 ms for three seconds.
+
+        Returns:
+            How long each sync took, and the longest time the disk was seen busy.
+        """
+        clock = Clock()
+        files = FaultyFiles()
+        disk = SimulatedDisk(clock, Random(1), lambda random: 0.0001)
+        store = FastLog(files, disk, clock, "data", durability, random=Random(1))
+        opened = store.open()
+        clock.pump([0.001] * 20)
+        self.successResultOf(opened)
+        files.on_slow = disk.delay
+        files.slow("datasync", 0.5)
+        took: list[float] = []
+        busy = 0.0
+
+        def done(_: None, began: float) -> None:
+            took.append(clock.seconds() - began)
+
+        for index in range(1, 301):
+            store.append([sample_entry(index)])
+            store.sync().addCallback(done, clock.seconds())
+            for _ in range(10):
+                clock.advance(0.001)
+                if store.busy_since is not None:
+                    busy = max(busy, clock.seconds() - store.busy_since)
+        while store.busy_since is not None:
+            clock.advance(0.01)
+        self.assertEqual(len(took), 300)
+        return took, busy
+
+    def test_high(self) -> None:
+        """Each append waits for two syncs at most: all that gathers during one share the next."""
+        took, busy = self.run_second(Durability.HIGH)
+        self.assertLess(max(took), 1.05)
+        self.assertTrue(0.5 <= busy < 0.52, busy)
+
+    def test_medium(self) -> None:
+        """Only appends made while the sync of the second runs wait, and for its rest."""
+        took, busy = self.run_second(Durability.MEDIUM)
+        self.assertLess(max(took), 0.52)
+        self.assertLess(sum(1 for seconds in took if seconds), 160)
+        self.assertTrue(0.5 <= busy < 0.52, busy)
 
 
 class LowTests(FastLogTestCase):
