@@ -1,7 +1,8 @@
 """Makes the service that twistd runs, and turns its end into an exit code.
 
 ``Node`` never stops a reactor. Here a fatal error becomes one log line and exit code 1, and SIGTERM
-and SIGINT become an orderly stop with exit code 0, where Twisted would end by the signal.
+and SIGINT become an orderly stop with exit code 0, where Twisted would end by the signal. SIGHUP
+reads the certificates again.
 """
 
 from __future__ import annotations
@@ -218,6 +219,20 @@ class FinnService(MultiService):
         for number in (signal.SIGTERM, signal.SIGINT):
             if getattr(signal.getsignal(number), "__self__", None) is self.reactor:
                 signal.signal(number, self._signalled)
+        if self.options.node_options.tls_cert is not None:
+            signal.signal(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self, number: int, frame: Any) -> None:
+        self.reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        """Read the certificates again; when that fails, those in use stay in use."""
+        try:
+            self.node.tls.reload()
+        except FinnError as error:
+            self.log.error("certificates not reloaded: {error}", error=error)
+        else:
+            self.log.info("Certificates reloaded")
 
     def _signalled(self, number: int, frame: Any) -> None:
         self.reactor.callFromThread(self._stop, signal.Signals(number).name)

@@ -437,6 +437,29 @@ class LaunchTests(TapCase):
         self.assertIn("* Received SIGTERM, stopping", stream.getvalue())
         self.assertEqual(signal.getsignal(signal.SIGINT), interrupt)
 
+    def test_hangup_reloads_certificates(self) -> None:
+        """SIGHUP reads the certificates again; a bad file is logged and changes nothing."""
+        stream = self.watch_log()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        pem = self.write("node.pem", "x")
+        service = self.make("--tls-cert", pem, "--tls-key", pem)
+        outcomes: list[Exception | None] = [StartFailed("no such file"), None]
+
+        class Material:
+            def reload(self) -> None:
+                if outcome := outcomes.pop(0):
+                    raise outcome
+
+        service.node.tls = Material()
+        service.startService()
+        self.reactor.run_waiting()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        first, second = stream.getvalue().splitlines()
+        self.assertIn(" # certificates not reloaded: no such file", first)
+        self.assertIn(" * Certificates reloaded", second)
+
     def test_warnings_are_logged_at_start(self) -> None:
         """A secret that others can read is told of."""
         stream = self.watch_log()
