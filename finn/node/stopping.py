@@ -79,6 +79,8 @@ async def _close_storage(node: Node) -> None:
             await node.standing.save_identity()
         except Exception as e:
             node.log.error("the stop could not be noted: {error}", error=str(e))
+    if node.snapshot_disk is not node.disk:
+        await _quietly(node.snapshot_disk.stop())
     await _quietly(node.disk.stop())
 
 
