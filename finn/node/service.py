@@ -300,6 +300,12 @@ class Node(MultiService):
             self.wake()  # what waits for a leader's name does not wait for ever
         self.server.flush()
 
+    def clock_set_back(self) -> None:
+        """The wall clock went back, and timers with it (called by the driver)."""
+        self.log.warn("the clock was set back")
+        if self._sweep_call is not None and self._sweep_call.active():
+            self._sweep_call.reset(SWEEP)
+
     def stop_sweeping(self) -> None:
         """No more timers of the node itself."""
         if self._sweep_call is not None and self._sweep_call.active():
