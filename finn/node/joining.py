@@ -10,6 +10,7 @@ from finn.errors import CommandError, FinnError
 from finn.raft.configuration import Configuration, Member
 from finn.raft.entries import CONFIGURATION, Entry, make_entry
 from finn.raft.ready import HardState
+from finn.storage.identity import ASIDE_PREFIX
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -48,7 +49,7 @@ class Joining:
             return None
         if not options.join:
             return self._alone()
-        if options.join[0] != options.address:
+        if options.join[0] != options.address or await self._was_removed():
             return None
         # Bootstrap is guarded: the others may have a cluster already (DESIGN section 5).
         for address in options.join[1:]:
@@ -56,6 +57,16 @@ class Joining:
                 self.log.info("{address} has a cluster already, joining it", address=address)
                 return None
         return self._alone()
+
+    async def _was_removed(self) -> bool:
+        """Whether there is data of a former member here: its cluster exists, somewhere.
+
+        The same flags once made this node found that cluster; it must not found another one
+        when nobody answers.
+        """
+        node = self._node
+        names: list[str] = await node.disk.run(node.files.listdir, node.options.directory)
+        return any(name.startswith(ASIDE_PREFIX) for name in names)
 
     def _alone(self) -> Configuration:
         node = self._node

@@ -16,6 +16,8 @@ from finn.storage.aside import replace_file
 IDENTITY_NAME = "node.json"
 LOCK_NAME = "lock"
 FORMAT_VERSION = 1
+# Folders with the data of former lives in the data directory begin so.
+ASIDE_PREFIX = "removed-"
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 # What a node keeps in its data directory besides node.json.
 DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
@@ -195,7 +197,7 @@ class Identity:
             DataDirectoryError: it did not work.
         """
         files, directory = self._files, self._directory
-        aside = os.path.join(directory, f"removed-{now_ms}")
+        aside = os.path.join(directory, f"{ASIDE_PREFIX}{now_ms}")
         try:
             files.makedirs(aside)
             for name in (*DATA_NAMES, IDENTITY_NAME):
