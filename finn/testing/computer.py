@@ -17,6 +17,13 @@ from finn.testing.reactor import SimulatedReactor
 from finn.testing.world import World
 
 
+class _DiskClock:
+    """What a disk takes its time from: it does not mind jumps of the wall clock."""
+
+    def __init__(self, reactor: SimulatedReactor) -> None:
+        self.callLater = reactor.later
+
+
 class Computer:
     """Runs one node, again and again; what it keeps between runs is its files.
 
@@ -99,7 +106,9 @@ class Computer:
         world = self.world
         reactor = self.reactor = world.reactor(self.host, self.rate, self.offset)
         reactor.owner = self
-        disk = self.disk = SimulatedDisk(reactor, world.random(name + "/disk"), self._latency)
+        disk = self.disk = SimulatedDisk(
+            _DiskClock(reactor), world.random(name + "/disk"), self._latency
+        )
         self.files.on_slow = disk.delay
         boot_id = f"boot {self.boots} of {self._name}"
         self.failure = None

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -95,7 +95,7 @@ class SimulatedDisk(_QueuedDisk):
     A job does its work at the beginning or at the end of its time, drawn for each: both happen.
 
     Args:
-        clock: a ``task.Clock``, or another fake.
+        clock: a ``task.Clock``, or anything else with ``callLater``.
         random: source of all that is drawn.
         latency: draws the seconds a job takes; the default is 50 to 150 microseconds, and one
             job in a hundred takes up to 20 ms.
@@ -103,7 +103,7 @@ class SimulatedDisk(_QueuedDisk):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        clock: Any,
         random: Random,
         latency: Callable[[Random], float] | None = None,
     ) -> None:

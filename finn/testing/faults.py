@@ -125,6 +125,8 @@ class Faults:
         simulation = self._simulation
         if simulation.drawn.durability is Durability.HIGH:
             return True
+        if self.removed or not simulation.addresses_known():
+            return False
         weak = {c for c in simulation.computers if c in simulation.weak or c is computer}
         return len(weak) < simulation.quorum()
 
@@ -315,6 +317,9 @@ class Faults:
         simulation = self._simulation
         if self.removed or len(simulation.members()) < 3:
             return False
+        if simulation.weak or not simulation.addresses_known():
+            # Whoever remembers must stay a majority of those who can reach each other.
+            return False
         victim = self._victim(lambda c: c.running and c in simulation.members())
         if victim is None:
             return False
@@ -338,13 +343,22 @@ class Faults:
         if victim not in simulation.members() and not victim.node.identity.removed:
             self._say(f"{victim.address} does not know of its removal and gets an empty disk")
             victim.files = FaultyFiles()
+            victim.options.join = []
+        self._tell_addresses(victim)
         self._start(victim)
+
+    def _tell_addresses(self, computer: Computer) -> None:
+        """The operator adds where the members are now to the flags; what was there stays first."""
+        options = computer.options
+        known = [c.address for c in self._simulation.members() if c is not computer]
+        options.join = list(dict.fromkeys([*options.join[:1], *known]))
 
     def _add(self) -> bool:
         spare = next((c for c in self._simulation.computers if not c.runs), None)
         if spare is None:
             return False
         self._say(f"{spare.address} joins")
+        self._tell_addresses(spare)
         self._simulation.start(spare)
         return True
 
@@ -353,6 +367,8 @@ class Faults:
         victim = self._victim(lambda c: c.running)
         if victim is None or len(self._simulation.members()) < 2:
             return False
+        if self.removed or self._simulation.weak or not self._simulation.addresses_known():
+            return False  # two that moved at once could not find each other
         host, _, port = victim.address.partition(":")
         *head, last = host.split(".")
         moved = ".".join([*head, str(int(last) % 100 + 100 * self._random.randint(0, 1))])

@@ -106,6 +106,10 @@ class SimulatedReactor:
         """Return the timers."""
         return self.scheduler.timers_of(self)
 
+    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> ScheduledCall:
+        """Call later in any case: what is no timer of the reactor, but takes its time."""
+        return self.scheduler.at(self.scheduler.now + delay, self, function, *args)
+
     # -- threads ------------------------------------------------------------------------------
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -202,6 +202,13 @@ class Simulation:
             return []
         return [c for c in self.computers if c.runs and newest.get(c.node.identity.node_id)]
 
+    def addresses_known(self) -> bool:
+        """Whether every running node knows all members by their addresses."""
+        addresses = {c.address for c in self.computers}
+        return all(
+            m.address in addresses for raft in self._cores() for m in raft.configuration.members
+        )
+
     def quorum(self) -> int:
         """Return the majority of the smallest configuration that any running node knows."""
         known = [raft.configuration for raft in self._cores()]
@@ -267,7 +274,8 @@ class Simulation:
             client.idle = True
         self._wait(lambda: not any(c.busy for c in self._clients), 60, "end of operations")
         self._wait(self._equal, SETTLE_BOUND, "equality of all nodes")
-        self.invariants.settled([c for c in self.computers if c.runs])
+        equal = self.members() if self.invariants.lenient else self.computers
+        self.invariants.settled([c for c in equal if c.runs])
 
     def _resume_clients(self) -> None:
         for client in self._clients:
@@ -288,7 +296,11 @@ class Simulation:
 
     def _equal(self) -> bool:
         """Whether all nodes that were ever started are voters and have applied the same."""
-        nodes = [c.node for c in self.computers if c.runs]
+        computers = [c for c in self.computers if c.runs]
+        if self.invariants.lenient:
+            # Additions may be among what was lost.
+            computers = self.members()
+        nodes = [c.node for c in computers]
         if not all(n.running and n.raft is not None and not n.raft.amnesic for n in nodes):
             return False
         last = {n.raft.log.last_index for n in nodes if n.raft is not None}
