@@ -5,6 +5,7 @@ from __future__ import annotations
 from finn.declarative import Call, read, write
 from finn.errors import CommandError, WrongArity
 from finn.machines.numeric import INT_MAX, INT_MIN, add_floats, parse_float, parse_int
+from finn.machines.pages import check_cursor, page_matcher
 from finn.machines.shards import ShardedState
 from finn.machines.values import Hash
 from finn.resp.replies import OK
@@ -90,6 +91,17 @@ class Hashes(ShardedState):
     def hstrlen(self, call: Call, key: bytes, field: bytes) -> int:
         """Return the length of the value of a field of a hash."""
         return len(self._fields(call.now, key).get(field, b""))
+
+    @read("HSCAN", keys=_KEY, usage="key cursor [MATCH pattern] [COUNT count]", group="hash")
+    def hscan(self, call: Call, key: bytes, cursor: bytes, *options: bytes) -> list[object]:
+        """Return the fields of a hash with their values, all in one page."""
+        check_cursor(cursor)
+        fields = self.look_at(call.now, key, Hash)
+        if fields is None:
+            return [b"0", []]
+        match = page_matcher(options)
+        names = fields if match is None else filter(match, fields)
+        return [b"0", [part for name in names for part in (name, fields[name])]]
 
     @write("HDEL", keys=_KEY, usage="key field [field ...]", group="hash")
     def hdel(self, call: Call, key: bytes, field: bytes, *fields: bytes) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 
 from finn.declarative import Call, read, write
 from finn.errors import CommandError
 from finn.machines.glob import anything, matcher
 from finn.machines.numeric import parse_int
+from finn.machines.pages import check_cursor, page_options
 from finn.machines.shards import SHARDS, ShardedState, shard_of
 from finn.machines.values import Value, type_name
 from finn.machines.words import SYNTAX_ERROR, read_words
@@ -18,8 +18,6 @@ _KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)
 _TWO_KEYS = (1, 2, 1)
 _NO_SUCH_KEY = "ERR no such key"
-_CURSOR = re.compile(rb"[+-]?[0-9]{1,19}")
-_SCAN_WORDS = {b"MATCH": 1, b"COUNT": 1, b"TYPE": 1}
 _COPY_WORDS = {b"DB": 1, b"REPLACE": 0}
 _FLUSH_WORDS = {b"ASYNC": 0, b"SYNC": 0}
 
@@ -115,6 +113,17 @@ class Keyspace(ShardedState):
             self.set_deadline(destination, at)
         return 1
 
+    def keyspace(self) -> dict[str, int]:
+        """Return what INFO tells of the keys, nothing when there are none.
+
+        It costs the same however many there are; like Redis it counts the expired keys that are
+        still in memory.
+        """
+        keys = sum(map(len, self.shards))
+        if not keys:
+            return {}
+        return {"keys": keys, "expires": sum(map(len, self.expiries)), "avg_ttl": 0}
+
     # -- all keys -----------------------------------------------------------------------------
 
     @read("DBSIZE", group="generic")
@@ -140,12 +149,9 @@ class Keyspace(ShardedState):
         The cursor is the number of a shard: a key that is there during the whole scan is
         returned, exactly once, even when the scan goes on at another node.
         """
-        if not _CURSOR.fullmatch(cursor):
-            raise CommandError("ERR invalid cursor")
-        found = read_words(options, _SCAN_WORDS)
-        wanted = parse_int(found.get(b"COUNT", b"10"))
-        if wanted < 1:
-            raise CommandError(SYNTAX_ERROR)
+        check_cursor(cursor)
+        found = page_options(options, (b"MATCH", b"COUNT", b"TYPE"))
+        wanted = int(found.get(b"COUNT", b"10"))
         match = matcher(found[b"MATCH"]) if b"MATCH" in found else None
         kind = found[b"TYPE"].decode("latin-1").lower() if b"TYPE" in found else None
         keys: list[bytes] = []

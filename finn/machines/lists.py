@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from finn.declarative import Call, read, write
@@ -10,11 +11,15 @@ from finn.machines.numeric import INT_MAX, parse_int
 from finn.machines.shards import ShardedState
 from finn.machines.values import List
 from finn.machines.words import SYNTAX_ERROR
-from finn.resp.replies import OK
+from finn.resp.replies import NULL_ARRAY, OK
 
 _KEY = (1, 1, 1)
 _NOT_POSITIVE = "ERR value is out of range, must be positive"
 _NO_SUCH_KEY = "ERR no such key"
+_RANK_ZERO = (
+    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... "
+    "or use negative to start from the end of the list"
+)
 _ENDS = {b"LEFT": True, b"RIGHT": False}
 
 
@@ -33,6 +38,31 @@ def _part(items: List, first: int, last: int) -> list[bytes]:
     part = list(islice(reversed(items), size - last, size - first))
     part.reverse()
     return part
+
+
+def _lpos_options(options: Sequence[bytes]) -> tuple[int, int | None, int]:
+    """Return RANK, COUNT and MAXLEN; whatever is wrong first is told, as Redis does."""
+    rank, count, length = 1, None, 0
+    rest = iter(options)
+    for word in rest:
+        argument = next(rest, None)
+        name = word.upper()
+        if argument is None or name not in (b"RANK", b"COUNT", b"MAXLEN"):
+            raise CommandError(SYNTAX_ERROR)
+        if name == b"RANK":
+            rank = parse_int(argument)
+            if rank == 0:
+                raise CommandError(_RANK_ZERO)
+            continue
+        text = f"ERR {name.decode()} can't be negative"
+        number = parse_int(argument, text)
+        if number < 0:
+            raise CommandError(text)
+        if name == b"COUNT":
+            count = number
+        else:
+            length = number
+    return rank, count, length
 
 
 class Lists(ShardedState):
@@ -68,12 +98,12 @@ class Lists(ShardedState):
         (items.extendleft if left else items.extend)(elements)
         return len(items)
 
-    @write("LPOP", keys=_KEY, group="list")
+    @write("LPOP", keys=_KEY, usage="key [count]", group="list")
     def lpop(self, call: Call, key: bytes, count: bytes | None = None) -> object:
         """Remove and return the first element of a list, or the first ``count``."""
         return self._pop(call.now, key, count, left=True)
 
-    @write("RPOP", keys=_KEY, group="list")
+    @write("RPOP", keys=_KEY, usage="key [count]", group="list")
     def rpop(self, call: Call, key: bytes, count: bytes | None = None) -> object:
         """Remove and return the last element of a list, or the last ``count``."""
         return self._pop(call.now, key, count, left=False)
@@ -85,7 +115,7 @@ class Lists(ShardedState):
         self.reap(now, key)
         items = self.change(key, List)
         if items is None:
-            return None
+            return None if count is None else NULL_ARRAY
         pop = items.popleft if left else items.pop
         popped = [pop() for _ in range(min(number, len(items)))]
         if not items:
@@ -144,6 +174,33 @@ class Lists(ShardedState):
             return None
         place = parse_int(index)
         return items[place] if -len(items) <= place < len(items) else None
+
+    @read(
+        "LPOS",
+        keys=_KEY,
+        usage="key element [RANK rank] [COUNT matches] [MAXLEN length]",
+        group="list",
+    )
+    def lpos(self, call: Call, key: bytes, element: bytes, *options: bytes) -> object:
+        """Return where an element is in a list, or up to COUNT places, 0 for all."""
+        rank, count, length = _lpos_options(options)
+        items = self.look_at(call.now, key, List)
+        places: list[int] = []
+        if items is not None:
+            size = len(items)
+            order = (
+                enumerate(items)
+                if rank > 0
+                else zip(range(size)[::-1], reversed(items), strict=True)
+            )
+            matches = (place for place, item in islice(order, length or None) if item == element)
+            most = 1 if count is None else count or size
+            skipped = abs(rank) - 1
+            if skipped < size:
+                places = list(islice(matches, skipped, skipped + most))
+        if count is not None:
+            return places
+        return places[0] if places else None
 
     @write("LSET", keys=_KEY, group="list")
     def lset(self, call: Call, key: bytes, index: bytes, element: bytes) -> object:

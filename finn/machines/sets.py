@@ -8,11 +8,15 @@ from random import Random
 from finn.declarative import Call, read, write
 from finn.errors import CommandError
 from finn.machines.numeric import parse_int
+from finn.machines.pages import check_cursor, page_matcher
 from finn.machines.shards import ShardedState
 from finn.machines.values import MemberSet
+from finn.machines.words import read_words
 
 _KEY = (1, 1, 1)
 _NOT_POSITIVE = "ERR value is out of range, must be positive"
+_NUMKEYS = "ERR numkeys should be greater than 0"
+_LIMIT = "ERR LIMIT can't be negative"
 _MOST_REPEATED = 1 << 20  # of SRANDMEMBER's negative counts: a reply must fit into memory
 _NO_MEMBERS = MemberSet(0)
 
@@ -69,6 +73,16 @@ class Sets(ShardedState):
     def scard(self, call: Call, key: bytes) -> int:
         """Return the number of members of a set."""
         return len(self._members(call.now, key))
+
+    @read("SSCAN", keys=_KEY, usage="key cursor [MATCH pattern] [COUNT count]", group="set")
+    def sscan(self, call: Call, key: bytes, cursor: bytes, *options: bytes) -> list[object]:
+        """Return the members of a set, all in one page."""
+        check_cursor(cursor)
+        held = self.look_at(call.now, key, MemberSet)
+        if held is None:
+            return [b"0", []]
+        match = page_matcher(options)
+        return [b"0", list(held if match is None else filter(match, held))]
 
     @write("SMOVE", keys=(1, 2, 1), group="set")
     def smove(self, call: Call, source: bytes, destination: bytes, member: bytes) -> int:
@@ -130,6 +144,22 @@ class Sets(ShardedState):
     def sinter(self, call: Call, key: bytes, *keys: bytes) -> set[bytes]:
         """Return the members that some sets have in common."""
         return set(self._intersection(call.now, (key, *keys)))
+
+    @read("SINTERCARD", usage="numkeys key [key ...] [LIMIT limit]", group="set")
+    def sintercard(self, call: Call, numkeys: bytes, key: bytes, *rest: bytes) -> int:
+        """Return how many members some sets have in common, counting up to LIMIT, 0 for all."""
+        number = parse_int(numkeys, _NUMKEYS)
+        if number < 1:
+            raise CommandError(_NUMKEYS)
+        if number > len(rest) + 1:
+            raise CommandError("ERR Number of keys can't be greater than number of args")
+        keys = (key, *rest)[:number]
+        found = read_words(rest[number - 1 :], {b"LIMIT": 1})
+        limit = parse_int(found.get(b"LIMIT", b"0"), _LIMIT)
+        if limit < 0:
+            raise CommandError(_LIMIT)
+        count = len(self._intersection(call.now, keys))
+        return min(count, limit) if limit else count
 
     @read("SUNION", keys=(1, -1, 1), usage="key [key ...]", group="set")
     def sunion(self, call: Call, key: bytes, *keys: bytes) -> set[bytes]:

@@ -42,6 +42,15 @@ class Simple:
         return hash(self.text)
 
 
+class NullArray:
+    """What commands that answer an array return for none: RESP2 has a null of its own for it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "NULL_ARRAY"
+
+
 def encode_simple(text: str) -> bytes:
     """Encode a simple string, on one line whatever the text holds."""
     return b"+%b\r\n" % one_line(text).encode("utf-8", "replace")
@@ -87,6 +96,7 @@ OK_REPLY = OK.encoded
 PONG_REPLY = b"+PONG\r\n"
 QUEUED_REPLY = b"+QUEUED\r\n"
 RESET_REPLY = b"+RESET\r\n"
+NULL_ARRAY = NullArray()
 NULL_REPLY = b"$-1\r\n"
 NULL_ARRAY_REPLY = b"*-1\r\n"
 NULL_REPLY_RESP3 = b"_\r\n"
@@ -179,11 +189,13 @@ _RESP2: _Table = {
     int: encode_integer,
     float: lambda value: encode_bulk(format_float(value)),
     Simple: attrgetter("encoded"),
+    NullArray: lambda _value: NULL_ARRAY_REPLY,
     CommandError: _encode_command_error,
 }
 _RESP3: _Table = {
     **_RESP2,
     type(None): lambda _value: NULL_REPLY_RESP3,
+    NullArray: lambda _value: NULL_REPLY_RESP3,
     bool: lambda value: b"#t\r\n" if value else b"#f\r\n",
     float: lambda value: b",%b\r\n" % format_float(value),
 }

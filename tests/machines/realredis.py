@@ -68,6 +68,11 @@ class RealRedis:
                 replies.append(reply)
         return replies
 
+    def raw(self, words: list[bytes]) -> bytes:
+        """Run a command whose reply is short, and return the bytes."""
+        self._socket.sendall(hiredis.pack_command(tuple(words)))
+        return self._socket.recv(1 << 16)
+
     def stop(self) -> None:
         """End the process and wait for it."""
         if hasattr(self, "_socket"):
