@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from finn.errors import CommandError, printable
+
 BUILTIN = 5  # beside the kinds of ``finn.table.Kind``
 
 
@@ -15,6 +17,10 @@ class Raw:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+
+NO_REPLY = Raw(b"")
+"""The reply was given already."""
 
 
 class Builtin:
@@ -30,13 +36,14 @@ class Builtin:
         group: heading in docs.
         before_auth: allowed before AUTH.
         immediate: runs at once between MULTI and EXEC.
+        queues: may be queued between MULTI and EXEC: it answers at once, and runs when EXEC comes.
         manages: changes the cluster or the node; refused to the ``client`` role.
         yields: a machine's command of the same name goes first.
     """
 
     __slots__ = (
         "name", "low", "high", "run", "summary", "usage", "group",
-        "before_auth", "immediate", "manages", "yields",
+        "before_auth", "immediate", "queues", "manages", "yields",
     )  # fmt: skip
     kind = BUILTIN
     convert = None
@@ -52,6 +59,7 @@ class Builtin:
         *,
         before_auth: bool = False,
         immediate: bool = False,
+        queues: bool = False,
         manages: bool = False,
         yields: bool = False,
     ) -> None:
@@ -64,6 +72,7 @@ class Builtin:
         self.group = group
         self.before_auth = before_auth
         self.immediate = immediate
+        self.queues = queues
         self.manages = manages
         self.yields = yields
 
@@ -82,3 +91,27 @@ class BuiltinTable(dict[bytes, Builtin]):
             return run
 
         return add
+
+
+MANY = 1 << 62
+Subcommands = dict[bytes, tuple[int, int, Callable[..., Any]]]
+"""By upper-case name: fewest and most arguments, and what runs it."""
+
+
+def subcommand(table: Subcommands, cmd: list[bytes]) -> Callable[..., Any]:
+    """Return what runs the subcommand that is a command's second word.
+
+    Raises:
+        CommandError: it is unknown, or has the wrong number of arguments.
+    """
+    name = printable(cmd[0])
+    found = table.get(cmd[1].upper())
+    if found is None:
+        raise CommandError(
+            f"ERR unknown subcommand '{printable(cmd[1])}'. Try {name.upper()} HELP."
+        )
+    low, high, run = found
+    if not low <= len(cmd) - 2 <= high:
+        full = f"{name}|{printable(cmd[1])}".lower()
+        raise CommandError(f"ERR wrong number of arguments for '{full}' command")
+    return run

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from finn.errors import CommandError
-from finn.node.builtin import BuiltinTable
+from finn.errors import CommandError, printable
+from finn.node.builtin import MANY, NO_REPLY, BuiltinTable, Subcommands, subcommand
 from finn.node.status import state_of
-from finn.resp.replies import OK, Simple
-from finn.version import VERSION
+from finn.protocols.transport import peer_name
+from finn.resp.replies import OK, Simple, encode_value
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -27,6 +27,8 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Choose the protocol, 2 or 3, authenticate and name the connection."""
     version = 3 if connection.resp3 else 2
     if len(cmd) > 1:
+        if not cmd[1].isdigit():
+            raise CommandError("ERR Protocol version is not an integer or out of range")
         if cmd[1] not in (b"2", b"3"):
             raise CommandError("NOPROTO unsupported protocol version")
         version = int(cmd[1])
@@ -41,7 +43,7 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
             name = _checked_name(rest[1])
             rest = rest[2:]
         else:
-            raise CommandError(f"ERR Syntax error in HELLO option '{_shown(rest[0])}'")
+            raise CommandError(f"ERR Syntax error in HELLO option '{printable(rest[0])}'")
     if not connection.authenticated:
         raise CommandError(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
@@ -52,11 +54,12 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
         connection.name = name
     connection.resp3 = version == 3
     return {
-        "server": "finn",
-        "version": VERSION,
+        # Clients choose what they may use by these two; INFO tells finn's own version.
+        "server": "redis",
+        "version": REDIS_VERSION,
         "proto": version,
         "id": connection.id,
-        "mode": "raft",
+        "mode": "standalone",
         "role": "master" if state_of(node) == "Leader" else "replica",
         "modules": [],
     }
@@ -91,7 +94,7 @@ def authenticate(node: Node, connection: Any, secret: bytes) -> None:
     connection.restricted = not is_full
 
 
-@_command("SELECT", 1, 1, "index")
+@_command("SELECT", 1, 1, "index", queues=True)
 def select(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Accept database 0, the only one."""
     if not cmd[1].isdigit():
@@ -114,19 +117,10 @@ def reset(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return Simple("RESET")
 
 
-@_command("CLIENT", 1, -1, "subcommand [argument ...]")
+@_command("CLIENT", 1, -1, "subcommand [argument ...]", queues=True)
 def client(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Tell about connections: ID, INFO, LIST, GETNAME, SETNAME, SETINFO, KILL, NO-EVICT."""
-    name = cmd[1].upper()
-    found = _SUBCOMMANDS.get(name)
-    if found is None:
-        raise CommandError(f"ERR unknown subcommand '{_shown(cmd[1])}'. Try CLIENT HELP.")
-    low, high, run = found
-    if not low <= len(cmd) - 2 <= high:
-        raise CommandError(
-            f"ERR wrong number of arguments for 'client|{name.decode().lower()}' command"
-        )
-    return run(node, connection, cmd[2:])
+    return subcommand(_SUBCOMMANDS, cmd)(node, connection, cmd[2:])
 
 
 def _client_id(node: Node, connection: Any, args: list[bytes]) -> Any:
@@ -140,12 +134,30 @@ def _client_info(node: Node, connection: Any, args: list[bytes]) -> Any:
 def _client_list(node: Node, connection: Any, args: list[bytes]) -> Any:
     clients = list(node.server.connections.values())
     if args:
-        if args[0].upper() == b"ID" and all(a.isdigit() for a in args[1:]):
-            wanted = {int(a) for a in args[1:]}
+        word = args[0].upper()
+        if word == b"ID" and len(args) > 1:
+            wanted = {_client_number(a, "ERR Invalid client ID") for a in args[1:]}
             clients = [c for c in clients if c.id in wanted]
-        elif args[0].upper() != b"TYPE" or len(args) != 2:
+        elif word == b"TYPE" and len(args) == 2:
+            clients = clients if _is_normal(args[1]) else []
+        else:
             raise _SYNTAX
     return "".join(_line(node, c) + "\n" for c in clients)
+
+
+def _client_number(word: bytes, error: str) -> int:
+    number = int(word) if word.isdigit() and len(word) < 20 else 0
+    if number < 1:
+        raise CommandError(error)
+    return number
+
+
+def _is_normal(kind: bytes) -> bool:
+    """Say whether a client type is the one that all connections here have."""
+    word = kind.lower()
+    if word not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
+        raise CommandError(f"ERR Unknown client type '{printable(kind)}'")
+    return word == b"normal"
 
 
 def _client_get_name(node: Node, connection: Any, args: list[bytes]) -> Any:
@@ -162,19 +174,19 @@ def _client_set_info(node: Node, connection: Any, args: list[bytes]) -> Any:
     value = args[1]
     if any(b <= 32 or b > 126 for b in value):
         raise CommandError(
-            f"ERR {_shown(args[0])} cannot contain spaces, newlines or special characters."
+            f"ERR {printable(args[0])} cannot contain spaces, newlines or special characters."
         )
     if option == b"LIB-NAME":
         connection.library = value
     elif option == b"LIB-VER":
         connection.library_version = value
     else:
-        raise CommandError(f"ERR Unrecognized option '{_shown(args[0])}'")
+        raise CommandError(f"ERR Unrecognized option '{printable(args[0])}'")
     return OK
 
 
 def _client_kill(node: Node, connection: Any, args: list[bytes]) -> Any:
-    """Drop clients by address, or by ID, ADDR, SKIPME."""
+    """Drop clients by address, or by ID, ADDR, LADDR, TYPE, USER, SKIPME."""
     if connection.restricted:
         raise CommandError("NOPERM this secret may not drop connections")
     clients = list(node.server.connections.values())
@@ -182,54 +194,65 @@ def _client_kill(node: Node, connection: Any, args: list[bytes]) -> Any:
         found = [c for c in clients if c.peer.encode() == args[0]]
         if not found:
             raise CommandError("ERR No such client")
-        _drop(found, connection)
-        return OK
+        return _drop(found, connection, OK)
     if len(args) % 2:
         raise _SYNTAX
     skip_me = True
     for option, value in zip(args[::2], args[1::2], strict=True):
         word = option.upper()
-        if word == b"ID" and value.isdigit():
-            clients = [c for c in clients if c.id == int(value)]
+        if word == b"ID":
+            number = _client_number(value, "ERR client-id should be greater than 0")
+            clients = [c for c in clients if c.id == number]
         elif word == b"ADDR":
             clients = [c for c in clients if c.peer.encode() == value]
+        elif word == b"LADDR":
+            clients = [c for c in clients if _local_address(c).encode() == value]
+        elif word == b"TYPE":
+            clients = clients if _is_normal(value) else []
+        elif word == b"USER":
+            if value != b"default":
+                raise CommandError(f"ERR No such user '{printable(value)}'")
         elif word == b"SKIPME" and value.lower() in (b"yes", b"no"):
             skip_me = value.lower() == b"yes"
-        elif word != b"TYPE":
+        else:
             raise _SYNTAX
     if skip_me:
         clients = [c for c in clients if c is not connection]
-    _drop(clients, connection)
-    return len(clients)
+    return _drop(clients, connection, len(clients))
 
 
-def _drop(clients: list[Any], own: Any) -> None:
+def _drop(clients: list[Any], own: Any, reply: Any) -> Any:
+    """Drop connections; the one that asks gets its reply first."""
     for other in clients:
-        if other is own:
-            own.close_after_flush()
-        else:
+        if other is not own:
             other.abandon()
+    if own not in clients:
+        return reply
+    own.close_after_flush(encode_value(reply))
+    return NO_REPLY
 
 
 def _client_help(node: Node, connection: Any, args: list[bytes]) -> Any:
     return [Simple(f"CLIENT {name.decode()}") for name in sorted(_SUBCOMMANDS)]
 
 
-def _accept(node: Node, connection: Any, args: list[bytes]) -> Any:
+def _switch(node: Node, connection: Any, args: list[bytes]) -> Any:
+    """Accept ON or OFF for what makes no difference here."""
+    if args[0].lower() not in (b"on", b"off"):
+        raise _SYNTAX
     return OK
 
 
-_MANY = 1 << 20
-_SUBCOMMANDS: dict[bytes, tuple[int, int, Any]] = {
+_SUBCOMMANDS: Subcommands = {
     b"ID": (0, 0, _client_id),
     b"INFO": (0, 0, _client_info),
-    b"LIST": (0, _MANY, _client_list),
+    b"LIST": (0, MANY, _client_list),
     b"GETNAME": (0, 0, _client_get_name),
     b"SETNAME": (1, 1, _client_set_name),
     b"SETINFO": (2, 2, _client_set_info),
-    b"KILL": (1, _MANY, _client_kill),
-    b"NO-EVICT": (1, 1, _accept),
-    b"NO-TOUCH": (1, 1, _accept),
+    b"KILL": (1, MANY, _client_kill),
+    b"NO-EVICT": (1, 1, _switch),
+    b"NO-TOUCH": (1, 1, _switch),
     b"HELP": (0, 0, _client_help),
 }
 
@@ -240,12 +263,17 @@ def _line(node: Node, connection: Any) -> str:
     fields = {
         "id": connection.id,
         "addr": connection.peer,
+        "laddr": _local_address(connection),
         "name": connection.name.decode("utf-8", "replace"),
         "age": int(now - connection.created_at),
         "idle": int(now - connection.last_active),
         "flags": "x" if connection.transaction is not None else "N",
         "db": 0,
-        "multi": len(connection.transaction.commands) if connection.transaction is not None else -1,
+        "sub": 0,
+        "psub": 0,
+        "ssub": 0,
+        "multi": len(connection.transaction) if connection.transaction is not None else -1,
+        "user": "default",
         "tot-cmds": connection.commands_count,
         "resp": 3 if connection.resp3 else 2,
         "lib-name": connection.library.decode("utf-8", "replace"),
@@ -254,13 +282,13 @@ def _line(node: Node, connection: Any) -> str:
     return " ".join(f"{key}={value}" for key, value in fields.items())
 
 
+def _local_address(connection: Any) -> str:
+    return peer_name(connection.transport.getHost())
+
+
 def _checked_name(name: bytes) -> bytes:
     if any(b <= 32 or b > 126 for b in name):
         raise CommandError(
             "ERR Client names cannot contain spaces, newlines or special characters."
         )
     return name
-
-
-def _shown(word: bytes) -> str:
-    return word[:64].decode("ascii", "replace")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from finn.errors import CommandError, MembershipError
-from finn.node.builtin import BuiltinTable, Raw
+from finn.node.builtin import NO_REPLY, BuiltinTable
 from finn.node.clients import CLIENT_COMMANDS
+from finn.node.info import INFO_COMMANDS
 from finn.node.introspection import INTROSPECTION
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
@@ -24,25 +25,25 @@ _command = BUILTINS.command
 # -- the cluster ------------------------------------------------------------------------------
 
 
-@_command("RAFTLEADER", 0, 0, group="cluster")
+@_command("RAFTLEADER", 0, 0, group="cluster", queues=True)
 def raft_leader(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Address of the leader, null if none is known."""
     return node.raft.leader_address if node.raft is not None else None
 
 
-@_command("RAFTSTATE", 0, 0, group="cluster")
+@_command("RAFTSTATE", 0, 0, group="cluster", queues=True)
 def raft_state(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Role of this node: Leader, Follower, Candidate or Shutdown."""
     return state_of(node)
 
 
-@_command("RAFTPEERS", 0, 0, group="cluster")
+@_command("RAFTPEERS", 0, 0, group="cluster", queues=True)
 def raft_peers(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Addresses of the members with their state, sorted by address."""
     return [word for pair in node.links.peer_states() for word in pair]
 
 
-@_command("RAFTSTATS", 0, 0, group="cluster")
+@_command("RAFTSTATS", 0, 0, group="cluster", queues=True)
 def raft_stats(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Figures of this node: the original's eleven keys, then more."""
     stats = original_stats(node)
@@ -93,7 +94,7 @@ def raft_shrink_log(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return node.snapshots.shrink().addCallback(lambda _: OK)
 
 
-@_command("RAFTHELP", 0, 0, group="cluster")
+@_command("RAFTHELP", 0, 0, group="cluster", queues=True)
 def raft_help(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """This text: one line per command of this node and its machine."""
     rows = [(b.name, b.usage, b.summary) for b in BUILTINS.values()]
@@ -108,13 +109,13 @@ def _ok(coroutine: Any) -> Deferred[Any]:
 # -- the connection ---------------------------------------------------------------------------
 
 
-@_command("PING", 0, 1, "[message]", before_auth=False)
+@_command("PING", 0, 1, "[message]", queues=True)
 def ping(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer PONG, or the message."""
     return cmd[1] if len(cmd) == 2 else Simple("PONG")
 
 
-@_command("ECHO", 1, 1, "message", yields=True)
+@_command("ECHO", 1, 1, "message", yields=True, queues=True)
 def echo(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer the message."""
     return cmd[1]
@@ -170,13 +171,13 @@ def watch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return node.transactions.settled()
 
 
-@_command("UNWATCH", 0, 0, group="transactions", immediate=True)
+@_command("UNWATCH", 0, 0, group="transactions", queues=True)
 def unwatch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Forget the watched keys."""
     node.transactions.unwatch(connection)
     return OK
 
 
-NO_REPLY = Raw(b"")
 BUILTINS.update(CLIENT_COMMANDS)
+BUILTINS.update(INFO_COMMANDS)
 BUILTINS.update(INTROSPECTION)

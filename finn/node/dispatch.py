@@ -182,6 +182,8 @@ class Dispatch:
     def _require_auth(self, cmd: list[bytes]) -> None:
         builtin = self._builtins.get(cmd[0].upper())
         if builtin is None or not builtin.before_auth:
+            if self._node.options.secret is None:
+                raise CommandError("NOAUTH A certificate of the cluster's CA is required.")
             raise CommandError("NOAUTH Authentication required.")
 
     def _flush_group(self, connection: Any, group: list[list[bytes]], kind: int) -> None:
@@ -326,6 +328,13 @@ class Dispatch:
             self._answer(connection, lambda: waiting, cmd)
         else:
             self._answer(connection, lambda: builtin.run(self._node, connection, cmd), cmd)
+
+    def answer_now(self, connection: Any, cmd: list[bytes], builtin: Builtin) -> bytes:
+        """Run a built-in command that waits for nothing, and return its reply."""
+        try:
+            return self._encode(builtin.run(self._node, connection, cmd), connection.resp3, cmd)
+        except FinnError as e:
+            return encode_error(error_text(e))
 
     def _answer(self, connection: Any, run: Any, cmd: list[bytes]) -> None:
         """Run a function now and reply with its value, which may come later."""

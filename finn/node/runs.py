@@ -132,9 +132,14 @@ class Placed:
 
 
 class Transaction(Run):
-    """MULTI ... EXEC: one reply, an array with the replies of the commands."""
+    """MULTI ... EXEC: one reply, an array with the replies of the commands.
 
-    __slots__ = ("calls", "reads")
+    Attributes:
+        calls: what the commands of an ``IMachine`` asked for.
+        extras: replies of the node's own commands, with their place in the array, in order.
+    """
+
+    __slots__ = ("calls", "reads", "extras")
 
     def __init__(
         self,
@@ -146,10 +151,15 @@ class Transaction(Run):
     ) -> None:
         super().__init__(slot, commands, resp3, created)
         self.calls = calls
+        self.extras: Sequence[tuple[int, bytes]] = ()
         self.reads = False
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies of the commands between MULTI and EXEC."""
+        if self.extras:
+            replies = list(replies)
+            for place, data in self.extras:
+                replies.insert(place, data)
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
 
     def fail(self, error: BaseException) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 
 from finn.errors import CommandError
+from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter
 from finn.resp.replies import OK, pack_command
 from finn.table import Kind
@@ -21,17 +22,34 @@ if TYPE_CHECKING:
 
 # Commands one transaction may hold: it runs in one piece, about a microsecond each.
 MAX_QUEUED = 10_000
+# Bytes one transaction may hold, as it is one entry.
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+# Keys one connection may watch.
+MAX_WATCHED = 100_000
+_QUEUEABLE = (Kind.WRITE, Kind.READ, Kind.OPAQUE)
 _MULTI = pack_command([b"MULTI"])
 _EXEC = pack_command([b"EXEC"])
 
 
 class Queued:
-    """The state of a connection between MULTI and EXEC."""
+    """The state of a connection between MULTI and EXEC.
+
+    Attributes:
+        commands: those of the machine.
+        builtins: those of the node, with their place among all.
+        kinds: of ``commands``.
+        failed: EXEC will refuse.
+    """
 
     def __init__(self) -> None:
         self.commands: list[list[bytes]] = []
+        self.builtins: list[tuple[int, list[bytes], Builtin]] = []
         self.kinds: set[int] = set()
         self.failed = False
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.commands) + len(self.builtins)
 
     def queue(self, command: list[bytes], route: Any) -> None:
         """Keep a checked command for EXEC.
@@ -39,12 +57,17 @@ class Queued:
         Raises:
             CommandError: it cannot be part of a transaction.
         """
-        if route.kind not in (Kind.WRITE, Kind.READ, Kind.OPAQUE):
-            raise CommandError(
-                f"ERR {command[0].decode('ascii', 'replace').upper()} is not allowed in MULTI"
-            )
-        if len(self.commands) >= MAX_QUEUED:
+        is_builtin = route.kind == BUILTIN
+        if not (route.queues if is_builtin else route.kind in _QUEUEABLE):
+            raise CommandError("ERR Command not allowed inside a transaction")
+        self._bytes += sum(map(len, command))
+        if len(self) >= MAX_QUEUED:
             raise CommandError(f"ERR transactions are limited to {MAX_QUEUED} commands")
+        if self._bytes > MAX_QUEUED_BYTES:
+            raise CommandError(f"ERR transactions are limited to {MAX_QUEUED_BYTES} bytes")
+        if is_builtin:
+            self.builtins.append((len(self), command, route))
+            return
         self.commands.append(command)
         self.kinds.add(int(route.kind))
 
@@ -66,7 +89,13 @@ class Transactions:
     # -- WATCH --------------------------------------------------------------------------------
 
     def watch(self, connection: Any, keys: list[bytes]) -> None:
-        """Register keys: a write proposed from now on makes the next EXEC answer null."""
+        """Register keys: a write proposed from now on makes the next EXEC answer null.
+
+        Raises:
+            CommandError: the connection watches too many.
+        """
+        if len(self._watching.get(connection, ())) + len(keys) > MAX_WATCHED:
+            raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
         mine = self._watching.setdefault(connection, set())
         for key in keys:
             mine.add(key)
@@ -107,6 +136,8 @@ class Transactions:
         """Commands are proposed: mark whoever watches their keys."""
         for cmd in commands:
             route = self._node.host.route(cmd[0])
+            if route is not None and route.kind == Kind.READ:
+                continue  # within a transaction
             keys = route.spec.keys if route is not None else None
             if keys is None:
                 self.lost_track()
@@ -131,10 +162,14 @@ class Transactions:
         if dirty:
             connection.reply(b"_\r\n" if connection.resp3 else b"*-1\r\n")
             return
-        if not queued.commands:
-            connection.reply(b"*0\r\n")
-            return
         node = self._node
+        extras = [
+            (place, node.dispatch.answer_now(connection, cmd, builtin))
+            for place, cmd, builtin in queued.builtins
+        ]
+        if not queued.commands:
+            connection.reply(b"*%d\r\n%s" % (len(extras), b"".join(data for _, data in extras)))
+            return
         commands, calls = queued.commands, None
         writes = Kind.WRITE in queued.kinds
         if Kind.OPAQUE in queued.kinds:
@@ -146,6 +181,7 @@ class Transactions:
         slot = connection.reserve(1)
         now = node.now()
         run = Transaction(slot, commands, connection.resp3, now, calls)
+        run.extras = extras
         run.reads = not writes
         if not writes:
             node.dispatch.queue_read(connection, run)
