@@ -12,7 +12,7 @@ from benchmarks.drivers import Driver, has_redis_benchmark
 from benchmarks.extras import run_extras
 from benchmarks.failover import run_failover
 from benchmarks.measure import Measurement
-from benchmarks.peers import run_redis
+from benchmarks.peers import run_etcd, run_redis
 
 PARTS = ("cells", "peers", "failover", "extras")
 
@@ -91,6 +91,7 @@ def main() -> int:
     if "peers" in options.parts:
         # Only the loads of the default cluster: others would compare unlike things.
         collect(run_redis(driver, options.runs, [c.load for c in matrix if c.shape == Shape()]))
+        collect(run_etcd(options.runs, options.seconds))
     if "cells" in options.parts:
         collect(Measurement(driver, options.runs, tell).run(matrix))
     report.against_redis(rows)

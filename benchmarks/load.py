@@ -8,8 +8,10 @@ from the time a command was due, so that a stall shows in full. Prints one JSON 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -46,7 +48,42 @@ def maker(command: str, value_bytes: int, source: random.Random) -> Callable[[],
         return lambda: pack((b"GET", key(source.randrange(KEYS))))
     if command == "get-missing":
         return lambda: pack((b"GET", b"missing:%012d" % source.randrange(KEYS)))
+    if command == "etcd-put":
+        text = base64.b64encode(value)
+        return lambda: http_put(base64.b64encode(key(source.randrange(KEYS))), text)
     raise ValueError(f"no such command: {command}")
+
+
+def http_put(name: bytes, value: bytes) -> bytes:
+    """Return the request with which etcd's JSON gateway takes a key."""
+    body = b'{"key":"%b","value":"%b"}' % (name, value)
+    return b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
+
+
+class HTTPReader:
+    """Reads HTTP answers with a length, in the manner of ``hiredis.Reader``."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        self._data += data
+
+    def gets(self) -> Any:
+        """Return the next body, an error if the status is not 200, False if more is needed."""
+        head, end, rest = self._data.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *([0-9]+)", head, re.IGNORECASE)
+        if not end or length is None or len(rest) < int(length[1]):
+            return False
+        size = int(length[1])
+        self._data = rest[size:]
+        if not head.startswith(b"HTTP/1.1 200"):
+            return hiredis.ReplyError(head.split(b"\r\n")[0].decode("latin-1"))
+        return rest[:size]
 
 
 class Results:
@@ -99,13 +136,15 @@ class Results:
 class Client(Protocol):
     """One connection with a pipeline of commands in flight."""
 
-    def __init__(self, results: Results, make: Callable[[], bytes], pipeline: int) -> None:
+    def __init__(
+        self, results: Results, make: Callable[[], bytes], pipeline: int, reader: Any = None
+    ) -> None:
         self.results = results
         self.make = make
         self.pipeline = pipeline
         self.sending = True
         self.waiting: list[float] = []  # when each command in flight was sent, or due
-        self._reader = hiredis.Reader()
+        self._reader = reader or hiredis.Reader()
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
@@ -144,7 +183,11 @@ async def drive(reactor: Any, options: argparse.Namespace) -> None:
     results = Results(reactor.seconds)
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options.port, timeout=10)
     pipeline = 0 if options.rate else options.pipeline
-    clients = [Client(results, make, pipeline) for _ in range(options.clients)]
+    http = options.command.startswith("etcd")
+    clients = [
+        Client(results, make, pipeline, HTTPReader() if http else None)
+        for _ in range(options.clients)
+    ]
     for client in clients:
         await connectProtocol(endpoint, client)
     results.first = results.last = reactor.seconds()
@@ -193,7 +236,7 @@ def main() -> None:
     """Run the generator."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--command", default="set", help="ping, set, get or get-missing")
+    parser.add_argument("--command", default="set", help="ping, set, get, get-missing, etcd-put")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--pipeline", type=int, default=1)
     parser.add_argument("--value-bytes", type=int, default=64)

@@ -1,4 +1,4 @@
-"""Peers, measured in the same run: redis-server alone as the yardstick."""
+"""Peers, measured in the same run: redis-server alone as the yardstick, a cluster of etcd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.cells import Load
 from benchmarks.client import try_ask
-from benchmarks.drivers import Driver
+from benchmarks.drivers import Driver, twisted_load
 from benchmarks.measure import measure_load, prepare
 from benchmarks.processes import BenchmarkError, Process, free_ports, wait_until
 
@@ -51,3 +51,59 @@ def run_redis(driver: Driver, runs: int, loads: list[Load]) -> Iterator[dict[str
     finally:
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_etcd(runs: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield the figures of puts to three nodes of etcd, which syncs every write.
+
+    Its JSON gateway is what can be driven without its client; it costs etcd processor time.
+    """
+    program = shutil.which("etcd")
+    if program is None:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="finn-bench-etcd-"))
+    ports = free_ports(6)
+    clients, peers = ports[:3], ports[3:]
+    names = ["a", "b", "c"]
+    urls = ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in zip(names, peers, strict=True))
+    nodes = [
+        Process(
+            [
+                *(program, "--name", name, "--data-dir", str(folder / name)),
+                *("--listen-client-urls", f"http://127.0.0.1:{client}"),
+                *("--advertise-client-urls", f"http://127.0.0.1:{client}"),
+                *("--listen-peer-urls", f"http://127.0.0.1:{peer}"),
+                *("--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}"),
+                *("--initial-cluster", urls, "--initial-cluster-state", "new"),
+            ],
+            folder / f"run-{name}",
+        )
+        for name, client, peer in zip(names, clients, peers, strict=True)
+    ]
+    try:
+        for node in nodes:
+            node.start()
+        probe = Load("etcd-put", 1, 1)
+        wait_until(lambda: puts(clients[0], probe), "etcd")
+        for count in (1, 50):
+            load = Load("etcd-put", count, 1)
+            row: dict[str, Any] = {"name": f"etcd.put.c{count}.P1", "peer": "etcd"}
+            row |= {"command": "set", "clients": count, "pipeline": 1, "value_bytes": 64}
+            try:
+                driver = Driver("twisted", seconds)
+                row |= measure_load(driver, runs, clients[0], load, {"leader": nodes})
+            except (BenchmarkError, OSError) as error:
+                row["error"] = str(error)
+            yield row
+    finally:
+        for node in nodes:
+            node.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def puts(port: int, load: Load) -> bool:
+    """Say whether etcd takes a key."""
+    try:
+        return bool(twisted_load(port, load, 0.05)["requests"])
+    except (BenchmarkError, OSError):
+        return False

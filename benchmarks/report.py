@@ -47,10 +47,15 @@ def machine() -> dict[str, Any]:
 def against_redis(rows: list[dict[str, Any]]) -> None:
     """Add to each row how fast it is against redis-server under the same load."""
     load = ("command", "clients", "pipeline", "value_bytes")
-    redis = {tuple(r[k] for k in load): r["rps"] for r in rows if r.get("peer") and "rps" in r}
-    for row in rows:
-        yardstick = redis.get(tuple(row.get(k) for k in load))
-        if yardstick and "rps" in row and not row.get("peer"):
+    measured = [row for row in rows if "rps" in row]
+    redis = {
+        tuple(row[key] for key in load): row["rps"]
+        for row in measured
+        if row.get("peer") == "redis-server"
+    }
+    for row in measured:
+        yardstick = redis.get(tuple(row.get(key) for key in load))
+        if yardstick and not row.get("peer"):
             row["against_redis"] = round(row["rps"] / yardstick, 4)
 
 

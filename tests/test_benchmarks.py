@@ -116,6 +116,21 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(self.results.as_dict()["max_ms"], 1000.0)
         self.assertEqual(transport.value(), b"PING\r\n" * 10)
 
+    def test_http_answers(self) -> None:
+        """Answers of etcd's gateway are read whole, in order, in pieces of any size."""
+        reader = load.HTTPReader()
+        found = []
+        for byte in (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+            b"HTTP/1.1 503 No\r\nX: y\r\ncontent-length: 0\r\n\r\n"
+        ):
+            reader.feed(bytes([byte]))
+            while (answer := reader.gets()) is not False:
+                found.append(answer)
+        self.assertEqual(found[0], b"{}")
+        self.assertEqual(str(found[1]), "HTTP/1.1 503 No")
+        self.assertIn(b'{"key":"', load.maker("etcd-put", 5, random.Random(1))())
+
     def test_commands(self) -> None:
         """Each command is RESP, with random keys as redis-benchmark spells them."""
         source = random.Random(1)
