@@ -35,12 +35,13 @@ class RealRedis:
         )
         # fmt: on
         try:
-            self._socket = self._connect()
+            self._socket = self.connect()
         except BaseException:
             self.stop()
             raise
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """Return one more connection."""
         deadline = time.monotonic() + 10
         while True:
             connection = socket.socket(socket.AF_UNIX)
