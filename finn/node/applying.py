@@ -42,6 +42,9 @@ class Applying:
         wake: asks for another turn.
         fatal: told of an error after which this node must not go on.
         now: monotonic seconds.
+
+    Attributes:
+        reached: index of the entry being applied, or of the last.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Applying:
         self.last_applied = 0
         self.last_term = 0
         self.last_time = 0
+        self.reached = 0
         self.configuration = Configuration()
         self.commands_applied = 0
         self.bytes_applied = 0
@@ -78,6 +82,7 @@ class Applying:
         self.last_applied = index
         self.last_term = term
         self.last_time = time
+        self.reached = index
         self.configuration = configuration
         self._ahead.clear()
         self._steps = None
@@ -173,6 +178,7 @@ class Applying:
     def _apply(self, entry: Entry) -> Generator[None, None, None]:
         batch = self._proposals.take(entry)
         self.last_time = entry.time
+        self.reached = entry.index
         if entry.kind == COMMANDS and entry.count:
             if batch is not None:
                 yield from self._apply_batch(entry, batch)

@@ -10,7 +10,7 @@ from finn.errors import CommandError, MembershipError
 from finn.node.builtin import NO_REPLY, BuiltinTable
 from finn.node.clients import CLIENT_COMMANDS
 from finn.node.info import INFO_COMMANDS
-from finn.node.introspection import INTROSPECTION
+from finn.node.introspection import INTROSPECTION, command_rows
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
 from finn.resp.replies import OK, Simple
@@ -97,9 +97,7 @@ def raft_shrink_log(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTHELP", 0, 0, group="cluster", queues=True)
 def raft_help(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """This text: one line per command of this node and its machine."""
-    rows = [(b.name, b.usage, b.summary) for b in BUILTINS.values()]
-    rows += [(s.name, s.usage, s.summary) for s in node.host.specs.values()]
-    return [f"{name} {usage}".strip() + f" - {summary}" for name, usage, summary in sorted(rows)]
+    return [f"{name} {row.usage}".strip() + f" - {row.summary}" for name, row in command_rows(node)]
 
 
 def _ok(coroutine: Any) -> Deferred[Any]:

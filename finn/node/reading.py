@@ -114,8 +114,10 @@ class _Ticked:
         self._node, self._run, self._level = node, run, level
 
     def fill(self, data: bytes) -> None:
-        """Go on behind the entry, which is being applied; a read finds out itself if it failed."""
-        node = self._node
-        index = node.applying.last_applied + 1
-        go = node.reading.ticked
-        node.reading.after(index, self._run, node.now(), lambda r: go(r, self._level))
+        """Go on behind the entry, which is being applied; or at once if there was none."""
+        node, run, level = self._node, self._run, self._level
+        if data.startswith(b"-"):
+            node.reading.ticked(run, level)  # finds out what is the matter
+        else:
+            index = node.applying.reached
+            node.reading.after(index, run, node.now(), lambda r: node.reading.ticked(r, level))
