@@ -286,5 +286,6 @@ class Server:
                 self.removed = True
                 self.out.role_changed()
                 self.out.event("info", "Removed ourself, shutting down")
-            if self.leader is not None:
+            if self.leader is not None and configuration is self.configuration:
+                # Nor does it of a leader: after a restart all of the history commits once more.
                 self.leader.configuration_committed(configuration)

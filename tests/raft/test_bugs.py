@@ -656,6 +656,21 @@ class MembershipBugTests(SynchronousTestCase):
         node.append((4, 1), commit=4)
         self.assertTrue(node.raft.removed)
 
+    def test_history_removes_no_leader(self) -> None:
+        """After a restart of all, a leader commits again the configurations of before its time."""
+        node = Single(Configuration())
+        node.append(
+            (0, 0), configuration_entry(1, 1, members(2)),
+            configuration_entry(2, 1, members(2, learners=(1,))),
+            configuration_entry(3, 1, members(1, 2)), term=1, commit=3,
+        )  # fmt: skip
+        node.restart()
+        node.wait(1)
+        node.lead_on()
+        self.assertEqual(node.said(TimeoutNow), [])
+        self.assertFalse(node.raft.transferring or node.raft.removed)
+        node.propose()
+
     def test_log_wins_over_the_snapshot(self) -> None:
         """PySyncObj#133: after a restart the newest configuration of the log holds."""
         node = Single()
