@@ -135,7 +135,8 @@ class SnapshotStore:
                 crc = await self._disk.run(_add_crc, file, offset, crc)
             return "" if crc == meta.crc else "its checksum is wrong"
         finally:
-            await self._disk.run(file.close)
+            # Not awaited: a coroutine that is dropped in the middle must not wait any more.
+            self._disk.run(file.close).addErrback(lambda _: None)
 
     def _set_aside(self, name: str, reason: str) -> None:
         path = os.path.join(self._directory, name)
