@@ -34,6 +34,7 @@ class Faults:
         self._active = False
         self._generation = 0
         self.removed: dict[Computer, None] = {}
+        self._targets: dict[Computer, None] = {}
         self.broken: dict[Computer, None] = {}
         self.counts: dict[str, int] = {}
 
@@ -125,7 +126,7 @@ class Faults:
         simulation = self._simulation
         if simulation.drawn.durability is Durability.HIGH:
             return True
-        if self.removed or not simulation.addresses_known():
+        if self.removed or not simulation.is_agreed():
             return False
         weak = {c for c in simulation.computers if c in simulation.weak or c is computer}
         return len(weak) < simulation.quorum()
@@ -326,7 +327,7 @@ class Faults:
         asked = self._ask("RAFTREMOVEPEER", victim.address)
         if asked is False:
             return False
-        self.removed[victim] = None
+        self.removed[victim] = self._targets[victim] = None
         self._until(self._duration() + 3.0, lambda: self.rejoin(victim))
         return True
 
@@ -346,6 +347,16 @@ class Faults:
             victim.options.join = []
         self._tell_addresses(victim)
         self._start(victim)
+
+    def tidy(self) -> None:
+        """An operator looks whether removals of unknown outcome came about after all."""
+        members = self._simulation.members()
+        if self._simulation.invariants.lenient or not any(c.leads for c in members):
+            return
+        for victim in list(self._targets):
+            if victim not in members and victim.node.identity.joined:
+                self.removed[victim] = None
+                self.rejoin(victim)
 
     def _tell_addresses(self, computer: Computer) -> None:
         """The operator adds where the members are now to the flags; what was there stays first."""

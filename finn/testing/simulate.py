@@ -72,6 +72,11 @@ def run_seed(seed: int, seconds: float, verbose: bool = False) -> Simulation:
     return simulation
 
 
+def replay_command(seed: int, seconds: float) -> str:
+    """Return the command that replays a run."""
+    return f"python -m finn.testing.simulate --seed {seed} --hours {seconds / 3600!r}"
+
+
 def _report(simulation: Simulation, real: float) -> None:
     minutes = simulation.world.now / MINUTE
     counts = " ".join(f"{kind}={n}" for kind, n in sorted(simulation.faults.counts.items()))
@@ -92,10 +97,7 @@ def _one(seed: int, seconds: float, verbose: bool) -> bool:
         simulation = run_seed(seed, seconds, verbose)
     except Exception:
         traceback.print_exc(file=sys.stdout)
-        minutes = seconds / 3600
-        print(
-            f"seed {seed} failed; python -m finn.testing.simulate --seed {seed} --hours {minutes:g}"
-        )
+        print(f"seed {seed} failed; {replay_command(seed, seconds)}")
         return False
     _report(simulation, time.perf_counter() - began)
     return True

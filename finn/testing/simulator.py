@@ -202,6 +202,11 @@ class Simulation:
             return []
         return [c for c in self.computers if c.runs and newest.get(c.node.identity.node_id)]
 
+    def is_agreed(self) -> bool:
+        """Whether all running nodes have the same members in their configuration."""
+        members = {frozenset(m.id for m in raft.configuration.members) for raft in self._cores()}
+        return len(members) == 1 and self.addresses_known()
+
     def addresses_known(self) -> bool:
         """Whether every running node knows all members by their addresses."""
         addresses = {c.address for c in self.computers}
@@ -273,6 +278,7 @@ class Simulation:
         for client in self._clients:
             client.idle = True
         self._wait(lambda: not any(c.busy for c in self._clients), 60, "end of operations")
+        self.world.scheduler.later(10.0, self.faults.tidy)
         self._wait(self._equal, SETTLE_BOUND, "equality of all nodes")
         equal = self.members() if self.invariants.lenient else self.computers
         self.invariants.settled([c for c in equal if c.runs])

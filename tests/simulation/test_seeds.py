@@ -1,0 +1,55 @@
+"""Simulated runs: seeds that once found a bug, and fresh ones.
+
+``FINN_SEEDS=300 trial tests.simulation`` runs more fresh seeds. A failure says how to replay it.
+"""
+
+from __future__ import annotations
+
+import os
+from random import SystemRandom
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.testing.simulate import replay_command, run_seed
+
+SECONDS = 60.0
+FRESH = int(os.environ.get("FINN_SEEDS", "20"))
+
+PINNED = {
+    49: "a newcomer whose addition was rolled back never asked again",
+    198: "timers of a node whose clock was set back came an hour late",
+    200: "a removed founder founded a second cluster",
+    209: "everybody lost power at medium, and an addition with it",
+    1: "five thousand events of everything",
+    2: "the same",
+    3: "the same",
+}
+"""Seeds and what they found, or show."""
+
+
+class SeedTests(SynchronousTestCase):
+    def run_one(self, seed: int) -> None:
+        try:
+            run_seed(seed, SECONDS)
+        except Exception as e:
+            raise self.failureException(
+                f"seed {seed}: {type(e).__name__}: {e}\n{replay_command(seed, SECONDS)}"
+            ) from e
+        self.flushLoggedErrors()
+
+    def test_fresh_seeds(self) -> None:
+        """Seeds that nobody has seen yet."""
+        for _ in range(FRESH):
+            self.run_one(SystemRandom().getrandbits(32))
+
+
+def _pin(seed: int, what: str) -> None:
+    def test(self: SeedTests) -> None:
+        self.run_one(seed)
+
+    test.__doc__ = f"Seed {seed}: {what}."
+    setattr(SeedTests, f"test_seed_{seed}", test)
+
+
+for _seed, _what in PINNED.items():
+    _pin(_seed, _what)
