@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
+    ISSLTransport,
     ITCPTransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from finn.protocols import tls
 from finn.protocols.output import Output
 from finn.protocols.replies import ReplyPipeline
 from finn.resp.reader import CommandReader
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
     from finn.protocols.server import ClientFactory
 
-UNPROVEN_BYTES = 128 * 1024  # before authentication, where it is required
+UNPROVEN_BYTES = 16 * 1024  # before authentication, where it is required
+MODEST_BYTES = 64 * 1024  # of an incomplete command, kept whatever others have
 QUANTUM = 256  # commands of one client in a turn that are no burden to the others
 MIN_READ = 2048
 MAX_READ = 64 * 1024
@@ -62,7 +66,7 @@ class ClientConnection(ReplyPipeline):
         self.transaction: Any = None
         self.last_run: Any = None
         self.resp3 = False
-        self.authenticated = not factory.limits.auth_required
+        self.authenticated = not factory.limits.guarded
         self.restricted = False
         self.name = b""
         self.library = b""
@@ -71,7 +75,7 @@ class ClientConnection(ReplyPipeline):
         self.commands_count = 0
         self.admitted = False
         self.undecided = True
-        self._handshaken = False
+        self._handshaken = True  # nothing to wait for but over TLS
         self._active = self._made = factory.tick
         self._postponed: list[list[bytes]] = []
         self._again: IDelayedCall | None = None
@@ -87,8 +91,10 @@ class ClientConnection(ReplyPipeline):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
+        # Not every transport is TCP, and not every one that says so can do this.
+        if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
+        self._handshaken = not ISSLTransport.providedBy(transport)
         self._output = Output(transport, self._drained)
         if not self.factory.admit(self):
             self._refuse(TOO_MANY)
@@ -107,6 +113,8 @@ class ClientConnection(ReplyPipeline):
         self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._handshaken:
+            self.factory.tls_failed(self.peer, tls.explain(reason))
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -138,12 +146,13 @@ class ClientConnection(ReplyPipeline):
 
     def handshakeCompleted(self) -> None:
         self._handshaken = True
+        if self.factory.limits.certificate_required and not self.factory.limits.auth_required:
+            self.authenticated = self.certified
 
     @property
     def certified(self) -> bool:
         """The client showed a certificate that TLS verified."""
-        get = getattr(self.transport, "getPeerCertificate", None)
-        return self._handshaken and get is not None and get() is not None
+        return self._handshaken and tls.peer_certified(self.transport)
 
     @property
     def last_active(self) -> float:
@@ -171,8 +180,6 @@ class ClientConnection(ReplyPipeline):
         if self.closing:
             return
         self._active = self.factory.tick
-        if not self.authenticated and not self._is_allowed_yet(len(data)):
-            return
         commands, raw = self._reader.feed(data)
         if not commands or self._partial:
             self._note_partial(0 if commands else len(data))
@@ -187,17 +194,20 @@ class ClientConnection(ReplyPipeline):
                 self._balance(len(data), len(commands))
         if self._reader.error is not None and not self._postponed:
             self._protocol_error()
+        if not self.authenticated:
+            self._count_unproven(len(data))
         self.flush()
         if self._pending or self._output.unsent:
             self._bound()
 
-    def _is_allowed_yet(self, size: int) -> bool:
-        """Count the bytes of a client that has not authenticated; False when they are too many."""
+    def _count_unproven(self, size: int) -> None:
+        """Count the bytes of a client that has not authenticated, and end it at the bound.
+
+        The piece with which it does authenticate may be of any size: a pipeline may follow AUTH.
+        """
         self._unproven += size
-        if self._unproven <= UNPROVEN_BYTES:
-            return True
-        self._refuse(b"-NOAUTH Too much was sent before authentication\r\n")
-        return False
+        if self._unproven > UNPROVEN_BYTES:
+            self._refuse(b"-NOAUTH Too much was sent before authentication\r\n")
 
     def _note_partial(self, size: int) -> None:
         """Account for the bytes of a command that is not complete; 0: it is now."""
@@ -208,7 +218,7 @@ class ClientConnection(ReplyPipeline):
             return
         self._partial += size
         factory.partial_bytes += size
-        if factory.partial_bytes > factory.limits.partial_bytes:
+        if factory.partial_bytes > factory.limits.partial_bytes and self._partial > MODEST_BYTES:
             self._refuse(b"-ERR too many large commands at a time, try again later\r\n")
 
     def _decide(self, commands: list[list[bytes]]) -> bool:
@@ -265,6 +275,8 @@ class ClientConnection(ReplyPipeline):
     def _balance(self, size: int, count: int) -> None:
         """Read so much at a time that the commands in it do not keep other clients waiting."""
         transport: Any = self.transport
+        while isinstance(transport, ProtocolWrapper):
+            transport = transport.transport  # TLS
         if not hasattr(transport, "bufferSize"):
             return
         fair = max(MIN_READ, min(MAX_READ, size // count * QUANTUM))
@@ -327,6 +339,8 @@ class ClientConnection(ReplyPipeline):
             return "its command was not finished in time"
         if limits.idle_timeout and silent > limits.idle_timeout and not self._slots:
             return "idle"
+        if not self._handshaken and age(self._made) > limits.handshake_timeout:
+            return "its TLS handshake was not finished in time"
         if not self.authenticated and age(self._made) > limits.handshake_timeout:
             return "not authenticated in time"
         return None

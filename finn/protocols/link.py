@@ -152,6 +152,9 @@ class MemberLink(Protocol):
         self._stop_timer()
         was_made, self.connected = self.connected, 0
         self._closing = True
+        broken = tls_module.explain(reason)
+        if broken:
+            reason = Failure(LinkRefused(f"TLS failed: {broken}"))
         why = self._reason or reason
         if was_made:
             if self.on_lost is not None:

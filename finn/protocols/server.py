@@ -44,12 +44,14 @@ class ClientLimits:
         max_clients: more are refused politely.
         idle_timeout: a client silent for longer is dropped; 0 means never.
         auth_required: connections begin unauthenticated.
+        certificate_required: clients need a certificate of the CA, where no secret is asked of
+            them.
         handshake_timeout: time to authenticate where it is required, TLS included.
         stall_timeout: a client that takes nothing of its output for longer is dropped.
         pending_replies: commands without reply per connection before reading pauses.
         output_bytes: unsent replies per connection before reading pauses.
         partial_bytes: of incomplete commands, of all clients together; whose next bytes do not fit
-            is dropped.
+            is dropped, unless it is a small command.
         partial_timeout: a client silent for longer in the middle of a command is dropped.
         close_timeout: for the last bytes of a connection that is being closed.
         answer_timeout: for the last open slots of a connection that is being closed.
@@ -59,6 +61,7 @@ class ClientLimits:
     max_clients: int = 10_000
     idle_timeout: float = 0.0
     auth_required: bool = False
+    certificate_required: bool = False
     handshake_timeout: float = 10.0
     stall_timeout: float = 60.0
     pending_replies: int = 100_000
@@ -68,6 +71,11 @@ class ClientLimits:
     close_timeout: float = 5.0
     answer_timeout: float = 60.0
     reader: ReaderLimits = field(default_factory=ReaderLimits)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether connections begin unauthenticated."""
+        return self.auth_required or self.certificate_required
 
 
 class ClientFactory(Factory):
@@ -99,6 +107,7 @@ class ClientFactory(Factory):
         self.accepted = 0
         self.refused = 0
         self.tick = 0
+        self._complained = -1
         self._all: dict[ClientConnection, None] = {}  # in order of their arrival
         self._ids = itertools.count(1)
         self._sweeping: IDelayedCall | None = None
@@ -117,6 +126,12 @@ class ClientFactory(Factory):
     def age(self, tick: int) -> float:
         """Return how many seconds ago a tick was, to a second."""
         return (self.tick - tick) * SWEEP_INTERVAL
+
+    def tls_failed(self, peer: str, reason: str) -> None:
+        """Say that a client was lost in its TLS handshake, and why; once a second at most."""
+        if reason and self._complained != self.tick:
+            self._complained = self.tick
+            self.log.info("TLS with {peer} failed: {reason}", peer=peer, reason=reason)
 
     # -- account ------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     ISSLTransport,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from finn.errors import MissingExtra, StartFailed
@@ -116,6 +117,16 @@ def channel_binding(transport: Any) -> bytes:
     handle: Any = transport.getHandle()  # type: ignore[attr-defined]
     value: bytes = handle.export_keying_material(_BINDING, _BINDING_SIZE)
     return value
+
+
+def explain(failure: Failure) -> str:
+    """Return what OpenSSL says went wrong on a channel, empty when it is not that."""
+    error = failure.value
+    if not (type(error).__module__.startswith("OpenSSL.") and error is not None):
+        return ""
+    found = error.args[0] if error.args else ()
+    reasons = [str(item[-1]) for item in found if isinstance(item, tuple)]
+    return "; ".join(reasons) or type(error).__name__
 
 
 def peer_certified(transport: Any) -> bool:

@@ -88,11 +88,7 @@ class Outputs(SynchronousTestCase):
         self.transport.loseConnection()
         self.assertEqual(self.output.unsent, 0)
 
-    @given(
-        st.lists(
-            st.one_of(st.just("fill"), st.just("drain"), st.integers(0, 200)), max_size=20
-        )
-    )
+    @given(st.lists(st.one_of(st.just("fill"), st.just("drain"), st.integers(0, 200)), max_size=20))
     def test_nothing_is_lost_or_reordered(self, steps: list[str | int]) -> None:
         """Whatever the transport asks for and when."""
         self.patch(output_module, "PIECE", 64)
