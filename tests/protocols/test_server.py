@@ -520,16 +520,19 @@ class Admission(SynchronousTestCase):
         self.assertEqual(transport.value(), b"+ECHO\r\n")
 
     def test_incomplete_commands_are_bounded_together(self) -> None:
-        """The client whose bytes do not fit any more is dropped."""
-        server = Server(partial_bytes=1000)
+        """The client whose bytes do not fit any more is dropped, unless they are few."""
+        server = Server(partial_bytes=100_000)
+        begin = b"*1\r\n$90000\r\n"
         first, one = server.connect()
         second, two = server.connect()
-        first.dataReceived(b"*1\r\n$900\r\n" + b"x" * 600)
-        second.dataReceived(b"*1\r\n$900\r\n" + b"x" * 600)
-        self.assertFalse(one.lost)
-        self.assertTrue(two.lost)
-        self.assertIn(b"-ERR", two.value())
-        first.dataReceived(b"x" * 300 + b"\r\n")
+        third, three = server.connect()
+        first.dataReceived(begin + b"x" * 80_000)
+        second.dataReceived(begin + b"x" * 70_000)
+        third.dataReceived(begin + b"x" * 30_000)
+        self.assertEqual((one.lost, two.lost, three.lost), (False, True, False))
+        self.assertIn(b"-ERR too many large commands", two.value())
+        first.dataReceived(b"x" * 10_000 + b"\r\n")
+        three.loseConnection()
         self.assertEqual(server.factory.partial_bytes, 0)
 
     def test_a_command_is_bounded(self) -> None:
