@@ -15,6 +15,7 @@ from finn.options import split_address
 from finn.resp.replies import pack_command
 from finn.testing.history import Operation, Outcome
 from finn.testing.reactor import SimulatedReactor
+from finn.testing.workload import Workload
 
 CONNECT_TIMEOUT = 2.0
 # A client that waits for a reply any longer gives up: the outcome is unknown.
@@ -85,6 +86,7 @@ class Client:
         draw: returns the words of the next operation for an id.
         done: told of every operation with its outcome.
         pause: mean seconds between operations.
+        workload: tells reads from writes, and whether error replies are results.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Client:
         draw: Callable[[Random, bytes], list[bytes]],
         done: Callable[[bytes, Operation], None],
         pause: float,
+        workload: Workload,
     ) -> None:
         self.name = name
         self.idle = False
@@ -105,6 +108,7 @@ class Client:
         self._draw = draw
         self._done = done
         self._pause = pause
+        self._workload = workload
         self._connection: Requester | None = None
         self._connecting = False
         self._hint: str | None = None
@@ -202,7 +206,7 @@ class Client:
     def _lost_track(self) -> None:
         """No answer will come. A read can be counted as not done."""
         assert self._words is not None
-        self._end(Outcome.FAILED if self._words[0] == b"GET" else Outcome.UNKNOWN)
+        self._end(Outcome.FAILED if self._workload.is_read(self._words) else Outcome.UNKNOWN)
 
     def _timed_out(self) -> None:
         self._drop()
@@ -227,11 +231,16 @@ class Client:
         if text.startswith("UNKNOWN "):
             self._end(Outcome.UNKNOWN)
             return
-        self._asked_at = None
         if text.startswith("TRY "):
             self._hint = text[4:]
-        elif not text.startswith(NOT_DONE):
+        elif text.startswith(NOT_DONE):
+            pass
+        elif self._workload.errors:
+            self._end(Outcome.OK, ("error", text))
+            return
+        else:
             raise Violation(f"{self.name} asked {self._words}, unexpected reply: {text}")
+        self._asked_at = None
         self._drop()
         self._again()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
@@ -150,13 +151,13 @@ class Scheduler:
         """Make every call due until then; the time is ``end`` afterwards."""
         heap = self._heap
         while heap and heap[0][0] <= end:
-            self.step()
+            self.step(end)
         self.now = max(self.now, end)
 
-    def step(self) -> bool:
-        """Make the next call; False when there is none."""
+    def step(self, end: float = inf) -> bool:
+        """Make the next call; False when there is none until ``end``."""
         heap = self._heap
-        while heap:
+        while heap and heap[0][0] <= end:
             time, _, call = heappop(heap)
             if call.state:
                 continue

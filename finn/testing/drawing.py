@@ -101,8 +101,13 @@ def draw(random: Random) -> Drawn:
     if "power" in faults and "fail_disk" in faults:
         # After a failed fsync nothing is certain about a disk; losing power too is beyond help.
         faults.remove(random.choice(("power", "fail_disk")))
+    size = random.choice((3, 3, 3, 3, 5, 4, 2, 1))
+    weak = durability is not Durability.HIGH
+    if weak and size == 1 and "power" in faults:
+        # A sole voter goes on with what it has, whatever it may have forgotten.
+        faults.remove("power")
     return Drawn(
-        size=random.choice((3, 3, 3, 3, 5, 4, 2, 1)),
+        size=size,
         spares=random.choice((0, 1, 1, 2)),
         durability=durability,
         consistency=random.choice(list(Consistency)),
@@ -116,7 +121,5 @@ def draw(random: Random) -> Drawn:
         clients=random.choice((3, 5, 8)),
         pace=random.choice((2.0, 4.0, 8.0, 15.0)),
         faults=tuple(faults),
-        finale=durability is not Durability.HIGH
-        and "fail_disk" not in faults
-        and random.random() < 0.15,
+        finale=weak and size > 1 and "fail_disk" not in faults and random.random() < 0.15,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from finn.testing.clients import Violation
 from finn.testing.computer import Computer
 from finn.testing.history import Operation, Outcome
+from finn.testing.workload import Workload
 
 
 class Seen:
@@ -26,6 +27,9 @@ class Seen:
 class Invariants:
     """Watches all nodes and all writes.
 
+    Args:
+        workload: what the machines do.
+
     Attributes:
         lenient: a majority lost power at a durability that does not promise to survive that: what
             was committed may be replaced; only the elections of leaders are checked.
@@ -33,7 +37,9 @@ class Invariants:
         writes: number of the newest write that any machine has run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._traced = workload.traced
         self.lenient = False
         self.newest = 0
         self.writes = 0
@@ -66,7 +72,7 @@ class Invariants:
 
     def told(self, operation_id: bytes, operation: Operation) -> None:
         """A client was told an outcome."""
-        if operation.input[0] == b"GET":
+        if not self._traced or self._workload.is_read(operation.input):
             return
         if operation.outcome is Outcome.OK:
             self._acknowledged[operation_id] = operation
@@ -112,9 +118,10 @@ class Invariants:
         if applied > seen.applied:
             if applied > commit:
                 raise Violation(f"{computer.address} applied {applied}, committed is {commit}")
-            chain = computer.machine.chain
-            if self._states.setdefault(applied, chain) != chain:
-                raise Violation(f"state of {computer.address} differs at {applied}")
+            if self._traced:
+                chain = computer.machine.chain
+                if self._states.setdefault(applied, chain) != chain:
+                    raise Violation(f"state of {computer.address} differs at {applied}")
         if leader is not None and log.configuration.index > self.newest:
             pending = log.configurations_in(self.newest, last)
             if len(pending) > 1:
@@ -166,15 +173,15 @@ class Invariants:
 
     def settled(self, computers: list[Computer]) -> None:
         """All is healed and quiet: everything that was acknowledged is there, on every node."""
-        chains = {(c.machine.count, c.machine.chain) for c in computers}
-        if len(chains) > 1:
-            raise Violation(f"machines differ in the end: {sorted(chains)}")
-        if self.lenient:
+        states = {self._workload.state(c.machine) for c in computers}
+        if len(states) > 1:
+            raise Violation(f"machines differ in the end: {sorted(states)}")
+        if self.lenient or not self._traced:
             return
         for operation_id in self._acknowledged:
             if operation_id not in self._applied:
                 raise Violation(f"acknowledged write {operation_id!r} is lost")
-        count, chain = chains.pop()
+        count, chain = states.pop()
         if count < self.writes or self._chains.get(count, (chain,))[0] != chain:
             raise Violation(f"machines have {count} writes, {self.writes} were applied")
 

@@ -20,7 +20,7 @@ from finn.testing.history import Operation, Outcome
 from finn.testing.invariants import Invariants, Seen
 from finn.testing.linearizability import Verdict, check
 from finn.testing.reactor import SimulatedReactor
-from finn.testing.register import Register, RegisterModel
+from finn.testing.workload import RegisterWorkload, Workload
 from finn.testing.world import World
 
 PORT = 7000
@@ -40,6 +40,7 @@ class Simulation:
         seed: of the run.
         drawn: its options; drawn from the seed if None.
         log: told in words what happens, for people.
+        workload: what is served and asked; registers if None.
 
     Attributes:
         computers: all of them, the spares too.
@@ -48,12 +49,17 @@ class Simulation:
     """
 
     def __init__(
-        self, seed: int, drawn: Drawn | None = None, log: Callable[[str], None] | None = None
+        self,
+        seed: int,
+        drawn: Drawn | None = None,
+        log: Callable[[str], None] | None = None,
+        workload: Workload | None = None,
     ) -> None:
         self.seed = seed
         self.drawn = drawn if drawn is not None else draw(Random(f"{seed}/options"))
         self.world = World(seed, self.drawn.network_settings)
-        self.invariants = Invariants()
+        self.workload = workload or RegisterWorkload(self.drawn.keys)
+        self.invariants = Invariants(self.workload)
         self.weak: dict[Computer, None] = {}
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.longest_gap = 0.0
@@ -95,9 +101,11 @@ class Simulation:
         random = self._random
         rate = 1.0 + drawn.drift * random.uniform(-1, 1)
         offset = random.choice((0.0, random.uniform(-1, 1), random.uniform(-3600, 3600)))
-        return Computer(
-            self.world, options, lambda: Register(self.invariants.witness), latency, rate, offset
-        )
+
+        def machine() -> Any:
+            return self.workload.machine(self.invariants.witness)
+
+        return Computer(self.world, options, machine, latency, rate, offset)
 
     def _client(self, n: int) -> Client:
         drawn = self.drawn
@@ -109,20 +117,11 @@ class Simulation:
             self._operation,
             self._told,
             drawn.clients / drawn.rate,
+            self.workload,
         )
 
     def _operation(self, random: Random, operation_id: bytes) -> list[bytes]:
-        key = b"%d:%d" % (self._stretch, random.randrange(self.drawn.keys))
-        kind = random.random()
-        if kind < 0.45:
-            return [b"GET", key]
-        if kind < 0.85:
-            return [b"SET", key, operation_id, operation_id]
-        values = [
-            op.input[2] for op in self._history[-8:] if op.input[0] == b"SET" and op.input[1] == key
-        ]
-        old = random.choice(values) if values else b""
-        return [b"CAS", key, old, operation_id, operation_id]
+        return self.workload.draw(random, operation_id, self._stretch, self._history)
 
     # -- watching -----------------------------------------------------------------------------
 
@@ -256,7 +255,7 @@ class Simulation:
         self.say("everything heals")
         self._heal()
         self._settle(ELECTION_BOUND)
-        result = check(self._history, RegisterModel())
+        result = check(self._history, self.workload.model)
         if result.verdict is Verdict.VIOLATED and self.drawn.consistency.value:
             raise Violation(str(result))
         self.invariants.forget()
