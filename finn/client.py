@@ -3,12 +3,13 @@
     client = ClusterClient(reactor, [":7481", ":7482", ":7483"])
     await client.execute("SET", "greeting", "hello")
     value = await client.execute("GET", "greeting")
+    old, new = await client.transaction([("GET", "n"), ("INCR", "n")])
 
 A command is sent again only when it is certainly not applied (no connection, ``TRY``, no leader,
 not ready), or when it only reads. When its outcome cannot be known it fails with OutcomeUnknown:
-whoever sent it decides.
+whoever sent it decides. Commands of one client run in no particular order unless each is awaited.
 
-As a command line: ``python -m finn.client ADDR... COMMAND [ARG...]``.
+As a command line: ``python -m finn.client ADDR... COMMAND [ARG...]`` (``finn.commandline``).
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
-from finn.errors import CommandError, DeadlinePassed, FinnError, NotApplied, OutcomeUnknown
-from finn.options import split_address
-from finn.protocols.outside import ConnectionGone, RedisConnection, connect_redis
+from finn.errors import (
+    CommandError,
+    DeadlinePassed,
+    FinnError,
+    OutcomeUnknown,
+    printable,
+)
+from finn.finding import FIRST_PAUSE, LAST_PAUSE, STALL, LeaderFinder, Member
+from finn.protocols.outside import ConnectionGone
+from finn.resp.replies import format_float
 
-# Pauses while no member leads, seconds: doubling from first to last.
-FIRST_PAUSE = 0.01
-LAST_PAUSE = 0.25
-# One member is waited for so long before the next one is asked, seconds.
-CONNECT_TIMEOUT = 1.0
+Word = bytes | str | int | float
 
 # Error replies that say that nothing was applied, and that another try may succeed.
 _AGAIN = (
@@ -38,7 +41,12 @@ _AGAIN = (
     "ERR node has failed",
     "ERR server is overloaded",
     "ERR max number of clients reached",
+    "ERR request timed out",
     "raft is already shutdown",
+)
+# Commands that change the connection, which all requests share.
+_STATEFUL = frozenset(
+    b"MULTI EXEC DISCARD WATCH UNWATCH AUTH HELLO QUIT RESET SELECT RAFTLINK".split()
 )
 
 
@@ -51,6 +59,9 @@ class ClusterClient:
         secret: the cluster's, or a client's.
         tls: a ``finn.protocols.tls.TLSMaterial``, or None.
         timeout: default deadline of a request, seconds.
+
+    Raises:
+        ValueError: there is no address, or one is none.
     """
 
     def __init__(
@@ -62,23 +73,11 @@ class ClusterClient:
         tls: Any = None,
         timeout: float = 10.0,
     ) -> None:
-        if not addresses:
-            raise ValueError("a client needs at least one address")
-        for address in addresses:
-            split_address(address)
         self._reactor = reactor
-        self._addresses = list(addresses)
-        self._secret = secret
-        self._tls = tls
         self._timeout = timeout
-        self._connection: RedisConnection | None = None
-        self._connecting: list[Deferred[None]] | None = None
-        self._hint: str | None = None
-        self._next = 0
-        self._readers: frozenset[bytes] = frozenset()
-        self._closed = False
+        self._finder = LeaderFinder(reactor, addresses, secret, tls)
 
-    async def execute(self, *words: bytes | str | int | float, timeout: float | None = None) -> Any:
+    async def execute(self, *words: Word, timeout: float | None = None) -> Any:
         """Run one command on the leader.
 
         Args:
@@ -93,196 +92,100 @@ class ClusterClient:
             DeadlinePassed: no leader was found in time; certainly not applied.
             OutcomeUnknown: it was sent, and the answer got lost or was late.
         """
+        return (await self._run([_checked(words)], timeout))[0]
+
+    async def transaction(
+        self, commands: Sequence[Sequence[Word]], timeout: float | None = None
+    ) -> list[Any]:
+        """Run commands as one atomic piece (MULTI, EXEC), with no other in between.
+
+        Returns:
+            One reply for each; a command that failed has a CommandError there, and the others
+            have been applied all the same.
+
+        Raises:
+            As ``execute``; a command that is refused when it is queued refuses all of them.
+        """
+        packed = [_checked(words) for words in commands]
+        return list((await self._run([[b"MULTI"], *packed, [b"EXEC"]], timeout))[-1])
+
+    async def _run(self, commands: list[list[bytes]], timeout: float | None) -> list[Any]:
+        """Send commands in one piece, again and again as long as that does no harm."""
         deadline = self._reactor.seconds() + (self._timeout if timeout is None else timeout)
         pause = FIRST_PAUSE
         while True:
-            connection = await self._connected(deadline)
-            sent = self._read_only(words)
+            member = await self._finder.connected(deadline)
+            harmless = all(words[0].upper() in self._finder.harmless for words in commands)
             try:
-                return await self._send(connection, words, deadline)
+                return await self._send(member, commands, deadline, harmless)
             except ConnectionGone as e:
-                self._drop(connection)
-                if not sent and e.args != ("not connected",):
+                self._finder.retire(member)
+                if not harmless and e.args != ("not connected",):
                     raise OutcomeUnknown("connection lost before the reply came") from None
             except CommandError as e:
                 text = str(e)
                 if text.startswith("UNKNOWN "):
                     raise OutcomeUnknown(text.removeprefix("UNKNOWN ")) from None
                 if text.startswith("TRY "):
-                    self._drop(connection)
-                    self._hint = text.removeprefix("TRY ")
-                elif text.startswith(_AGAIN):
-                    self._drop(connection)
-                else:
+                    self._finder.hint = text.removeprefix("TRY ")
+                elif not text.startswith(_AGAIN):
                     raise
-            pause = await self._wait(pause, deadline)
+                self._finder.retire(member)
+            if self._finder.hint is None or pause > FIRST_PAUSE:
+                await self._finder.sleep(pause, deadline)
+            pause = min(pause * 2, LAST_PAUSE)
 
     async def _send(
-        self, connection: RedisConnection, words: Sequence[Any], deadline: float
-    ) -> Any:
-        reply = connection.execute(*words)
-        left = max(0.001, deadline - self._reactor.seconds())
-        late: list[bool] = []
-        call = self._reactor.callLater(left, self._give_up, reply, late)
+        self, member: Member, commands: list[list[bytes]], deadline: float, harmless: bool
+    ) -> list[Any]:
+        """Send commands and wait for all replies.
+
+        A late reply is left to come, as those of other requests lie behind it.
+        """
+        replies: Deferred[list[Any]] = gatherResults(
+            [member.send(words) for words in commands], consumeErrors=True
+        )
+        late: FinnError = DeadlinePassed() if harmless else OutcomeUnknown("request timed out")
+        limit = deadline
+        if harmless and deadline - self._reactor.seconds() > STALL:
+            limit = self._reactor.seconds() + STALL
+            late = ConnectionGone("no reply")
         try:
-            return await reply
-        except BaseException:
-            if not late:
-                raise
-            if self._read_only(words):
-                raise DeadlinePassed from None
-            raise OutcomeUnknown("request timed out") from None
-        finally:
-            if call.active():
-                call.cancel()
-
-    @staticmethod
-    def _give_up(reply: Deferred[Any], late: list[bool]) -> None:
-        late.append(True)
-        reply.cancel()
-
-    def _read_only(self, words: Sequence[Any]) -> bool:
-        name = words[0] if isinstance(words[0], bytes) else str(words[0]).encode()
-        return name.upper() in self._readers
-
-    async def _wait(self, pause: float, deadline: float) -> float:
-        """Pause before another try, unless a hint says where to go at once."""
-        if self._hint is not None and pause == FIRST_PAUSE:
-            return pause * 2
-        if self._reactor.seconds() + pause >= deadline:
-            raise DeadlinePassed
-        waiting: Deferred[None] = Deferred()
-        self._reactor.callLater(pause, waiting.callback, None)
-        await waiting
-        return min(pause * 2, LAST_PAUSE)
-
-    # -- connections --------------------------------------------------------------------------
-
-    async def _connected(self, deadline: float) -> RedisConnection:
-        """Return a connection, trying one member after another until the deadline."""
-        pause = FIRST_PAUSE
-        while True:
-            if self._closed:
-                raise NotApplied("ERR the client is closed")
-            if self._connection is not None and self._connection.connected:
-                return self._connection
-            if self._connecting is not None:
-                waiting: Deferred[None] = Deferred()
-                self._connecting.append(waiting)
-                await waiting
-            elif await self._connect():
-                continue
-            elif self._reactor.seconds() >= deadline:
-                raise DeadlinePassed
-            else:
-                pause = await self._wait(pause, deadline)
-
-    async def _connect(self) -> bool:
-        """Try the next member; False when it cannot be reached."""
-        self._connecting = []
-        hint, self._hint = self._hint, None
-        if hint is not None:
-            address = hint
-        else:
-            address = self._addresses[self._next % len(self._addresses)]
-            self._next += 1
-        try:
-            connection = await connect_redis(
-                self._reactor, address, CONNECT_TIMEOUT, self._secret, self._tls
-            )
-            await self._learn(connection)
-            self._connection = connection
-            return True
-        except (ConnectError, ConnectionGone, CommandError, OSError, TimeoutError) as e:
-            if isinstance(e, CommandError) and str(e).startswith(("WRONGPASS", "NOAUTH")):
-                raise
-            return False
-        finally:
-            waiting, self._connecting = self._connecting or [], None
-            for deferred in waiting:
-                deferred.callback(None)
-
-    async def _learn(self, connection: RedisConnection) -> None:
-        """Learn which commands only read, and who the members are."""
-        if not self._readers:
-            rows = await connection.execute("COMMAND")
-            self._readers = frozenset(
-                bytes(row[0]).upper() for row in rows if b"readonly" in row[2]
-            )
-        peers = await connection.execute("RAFTPEERS")
-        for peer in peers[::2]:
-            address = peer.decode("utf-8", "replace")
-            if address not in self._addresses:
-                self._addresses.append(address)
-
-    def _drop(self, connection: RedisConnection) -> None:
-        if self._connection is connection:
-            self._connection = None
-        connection.close()
+            found: list[Any] = await self._finder.until(replies, limit, late)
+            return found
+        except FirstError as e:
+            e.subFailure.raiseException()
+        except (DeadlinePassed, OutcomeUnknown):
+            self._finder.retire(member)
+            raise
 
     def close(self) -> None:
         """Close the connection; requests under way fail."""
-        self._closed = True
-        if self._connection is not None:
-            self._drop(self._connection)
+        self._finder.close()
 
 
-# -- the command line -------------------------------------------------------------------------
+def _checked(words: Sequence[Word]) -> list[bytes]:
+    """Encode a command.
+
+    Raises:
+        CommandError: there is nothing to send, or it would change the shared connection.
+    """
+    packed = [_encoded(word) for word in words]
+    if not packed:
+        raise CommandError("ERR empty command")
+    if packed[0].upper() in _STATEFUL:
+        name = printable(packed[0]).upper()
+        raise CommandError(f"ERR {name} would change the connection that all requests share")
+    return packed
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split ``ADDR... COMMAND [ARG...]``: addresses end at the first word that is none."""
-    for i, word in enumerate(words):
-        try:
-            split_address(word)
-        except ValueError:
-            return list(words[:i]), list(words[i:])
-    return list(words), []
-
-
-def render(value: Any, indent: str = "") -> str:
-    """Render a reply for people, one line per element."""
-    if value is None:
-        return indent + "(nil)"
-    if isinstance(value, bytes):
-        return indent + value.decode("utf-8", "backslashreplace")
-    if isinstance(value, list):
-        if not value:
-            return indent + "(empty)"
-        return "\n".join(render(item, indent) for item in value)
-    return indent + str(value)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Run ``python -m finn.client``: exit code 0, 1 for an error, 2 for an unknown outcome."""
-    import os
-
-    from twisted.internet.task import react
-
-    addresses, words = split_words(argv)
-    if not addresses or not words:
-        raise SystemExit("usage: python -m finn.client ADDR [ADDR...] COMMAND [ARG...]")
-    code = 0
-
-    async def run(reactor: Any) -> None:
-        nonlocal code
-        client = ClusterClient(reactor, addresses, secret=os.environ.get("FINN_SECRET"))
-        try:
-            print(render(await client.execute(*words)))
-        except OutcomeUnknown as e:
-            print(e, file=sys.stderr)
-            code = 2
-        except FinnError as e:
-            print(e, file=sys.stderr)
-            code = 1
-        finally:
-            client.close()
-
-    try:
-        react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    except SystemExit as e:
-        raise SystemExit(code or e.code) from None
+def _encoded(word: Word) -> bytes:
+    if isinstance(word, bytes):
+        return word
+    return format_float(word) if isinstance(word, float) else str(word).encode()
 
 
 if __name__ == "__main__":
+    from finn.commandline import main
+
     main(sys.argv[1:])

@@ -43,8 +43,9 @@ class RedisConnection:
         """Send one command.
 
         Returns:
-            Fires with the reply: bytes, int, list or None. Fails with CommandError for an error
-            reply, with ConnectionGone when no reply will come.
+            Fires with the reply: bytes, int, list or None; an error within a list is a
+            CommandError. Fails with CommandError for an error reply, with ConnectionGone when no
+            reply will come.
 
         Raises:
             ConnectionGone: it was not sent.
@@ -52,7 +53,13 @@ class RedisConnection:
         if not self.connected:
             raise ConnectionGone("not connected")
         reply: Deferred[Any] = self._protocol.execute_command(*words)
-        return reply.addErrback(self._failed)
+        return reply.addCallbacks(self._convert, self._failed)
+
+    def _convert(self, value: Any) -> Any:
+        """Let errors within an array, as EXEC's may have, be of our kind too."""
+        if isinstance(value, list):
+            return [self._convert(item) for item in value]
+        return CommandError(str(value)) if isinstance(value, self._response_error) else value
 
     def _failed(self, failure: Failure) -> Failure:
         error = failure.value
@@ -66,6 +73,11 @@ class RedisConnection:
         """Close it; commands without a reply fail."""
         if self._protocol.transport is not None:
             self._protocol.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Drop it at once; commands without a reply fail."""
+        if self._protocol.transport is not None:
+            self._protocol.transport.abortConnection()
 
 
 class _Factory(Factory):
@@ -96,7 +108,13 @@ class _Factory(Factory):
 
 
 async def connect_redis(
-    reactor: Any, address: str, timeout: float, secret: str | None = None, tls: Any = None
+    reactor: Any,
+    address: str,
+    timeout: float,
+    secret: str | None = None,
+    tls: Any = None,
+    *,
+    patient: bool = False,
 ) -> RedisConnection:
     """Connect and authenticate.
 
@@ -106,6 +124,7 @@ async def connect_redis(
         timeout: seconds for the connection, and for each reply.
         secret: sent with AUTH.
         tls: a ``finn.protocols.tls.TLSMaterial``, or None.
+        patient: once connected, wait for replies for as long as it takes.
 
     Raises:
         CommandError: the secret is wrong.
@@ -125,4 +144,6 @@ async def connect_redis(
         except BaseException:
             connection.close()
             raise
+    if patient:
+        protocol.replyTimeout = None
     return connection

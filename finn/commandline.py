@@ -1,0 +1,150 @@
+"""The command line of the cluster client: ``python -m finn.client ADDR... COMMAND [ARG...]``.
+
+Exit codes: 0 for a reply, 1 for an error (nothing was applied, or the reply says so), 2 when it is
+not known whether the command was applied, 64 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from finn.client import ClusterClient
+from finn.errors import CommandError, FinnError, OutcomeUnknown
+from finn.flags import read_secrets
+from finn.options import split_address
+from finn.protocols.tls import TLSMaterial
+
+FAILED = 1
+UNKNOWN = 2
+USAGE = 64  # EX_USAGE
+
+
+class ClientOptions(usage.Options):
+    """The flags before the addresses."""
+
+    synopsis = "Usage: python -m finn.client [options] ADDR [ADDR...] COMMAND [ARG...]"
+    longdesc = (
+        "Runs one command on the leader of the cluster that has a member at one of the addresses. "
+        "Exit code: 0 reply, 1 error, 2 it is not known whether the command was applied. "
+        "FINN_SECRET in the environment may hold the secret instead of --auth-file."
+    )
+    optParameters = [
+        ["auth-file", None, None, "File that holds the secret."],
+        ["timeout", "t", 10.0, "Seconds until the command is given up.", float],
+        ["tls-cert", None, None, "Certificate of this client (PEM)."],
+        ["tls-key", None, None, "Its private key (PEM)."],
+        ["tls-ca", None, None, "Certificates of who may sign the servers' (PEM)."],
+    ]
+    addresses: list[str]
+    words: list[str]
+
+    def parseArgs(self, *words: str) -> None:
+        """Split addresses from the command."""
+        self.addresses, self.words = split_words(words)
+
+    def postOptions(self) -> None:
+        """Refuse what cannot work."""
+        if not self.addresses:
+            raise usage.UsageError("no address given, for instance :7481")
+        if not self.words:
+            raise usage.UsageError("no command given")
+        if bool(self["tls-cert"]) != bool(self["tls-key"]):
+            raise usage.UsageError("--tls-cert and --tls-key go together")
+        if self["tls-ca"] and not self["tls-cert"]:
+            raise usage.UsageError("--tls-ca needs --tls-cert and --tls-key")
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split ``ADDR... COMMAND [ARG...]``: addresses end at the first word that is none."""
+    for i, word in enumerate(words):
+        try:
+            split_address(word)
+        except ValueError:
+            return list(words[:i]), list(words[i:])
+    return list(words), []
+
+
+def render(value: Any) -> str:
+    """Render a reply for people, one line per element."""
+    if value is None:
+        return "(nil)"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, list):
+        return "\n".join(map(render, value)) if value else "(empty)"
+    return f"(error) {value}" if isinstance(value, CommandError) else str(value)
+
+
+def secret_of(options: ClientOptions) -> str | None:
+    """Return the secret from the file or the environment.
+
+    Raises:
+        ValueError: the file cannot be used.
+    """
+    if options["auth-file"] is None:
+        return os.environ.get("FINN_SECRET")
+    return read_secrets(options["auth-file"]).full
+
+
+def tls_of(options: ClientOptions) -> TLSMaterial | None:
+    """Return what TLS needs, or None without TLS.
+
+    Raises:
+        StartFailed, MissingExtra: it cannot be had.
+    """
+    cert, key = options["tls-cert"], options["tls-key"]
+    return TLSMaterial(cert, key, options["tls-ca"]) if cert else None
+
+
+async def run(reactor: Any, options: ClientOptions) -> int:
+    """Run the command and print its reply, or one line that says what is wrong.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        client = ClusterClient(
+            reactor,
+            options.addresses,
+            secret=secret_of(options),
+            tls=tls_of(options),
+            timeout=options["timeout"],
+        )
+        try:
+            print(render(await client.execute(*options.words)))
+        finally:
+            client.close()
+    except OutcomeUnknown as e:
+        print(e, file=sys.stderr)
+        return UNKNOWN
+    except (FinnError, ValueError, OSError) as e:
+        print(" ".join(str(e).split()), file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``python -m finn.client``; ends with SystemExit."""
+    from twisted.internet.task import react
+
+    options = ClientOptions()
+    try:
+        options.parseOptions(list(argv))
+    except usage.UsageError as e:
+        print(f"{e}; try --help", file=sys.stderr)
+        raise SystemExit(USAGE) from None
+    codes: list[int] = []
+
+    def begin(reactor: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(run(reactor, options)).addCallback(codes.append)
+
+    try:
+        react(begin)
+    except SystemExit as e:
+        raise SystemExit(codes[0] if codes else e.code) from None
