@@ -257,12 +257,20 @@ class Links:
     def poll(self) -> None:
         """Ask the peers how they are, about once a second (called twice as often)."""
         self._polls += 1
-        if self._polls % 2:
-            return
+        if self._polls % 2 == 0:
+            self.ask_statuses()
+
+    def ask_statuses(self) -> int:
+        """Ask the peers how they are; returns how many could be asked."""
         request = encode(StatusRequest(self._polls))
-        for dialer in self._dialers.values():
-            if dialer.link is not None:
-                dialer.link.send(request)
+        links = [dialer.link for dialer in self._dialers.values() if dialer.link is not None]
+        for link in links:
+            link.send(request)
+        return len(links)
+
+    def statuses_since(self, moment: float) -> dict[int, Status]:
+        """Return what peers have told after a moment, by id."""
+        return {peer: status for peer, (at, status) in self._statuses.items() if at >= moment}
 
     def peer_states(self) -> list[tuple[str, str]]:
         """Return address and state of every member, sorted by address."""
