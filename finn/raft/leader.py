@@ -134,11 +134,13 @@ class Leader:
                 self._raft.out.serve_reads(self._reads.answered(self._majority_round()))
         if not reply.success:
             self._replication.refused(progress, reply)
-        elif self._replication.acknowledged(progress, reply):
-            if progress.match_index > self._raft.commit_index:
-                self.maybe_commit()
-            self._maybe_hand_over(progress)
-            self._maybe_promote()
+            return
+        news = self._replication.acknowledged(progress, reply)
+        if news and progress.match_index > self._raft.commit_index:
+            self.maybe_commit()
+        # An answer that tells nothing new may still end a probe, or amnesia.
+        self._maybe_hand_over(progress)
+        self._maybe_promote()
 
     def _believe(self, progress: Progress, reply: AppendReply) -> bool:
         """Forget what an amnesic peer acknowledged in its former life, once, and note its cure."""
