@@ -6,16 +6,24 @@ from typing import Any
 from zlib import crc32
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import DiskFailed
 from finn.interfaces import SnapshotMeta
 from finn.protocols import transfer
-from finn.protocols.transfer import CHUNK, SnapshotInbox, SnapshotSender, TransferFailed
+from finn.protocols.transfer import (
+    CHUNK,
+    SnapshotInbox,
+    SnapshotSender,
+    TransferFailed,
+    send_snapshot,
+)
 from finn.protocols.wire import SnapshotAccept, SnapshotAck, SnapshotChunk, SnapshotOffer, encode
 from finn.raft.configuration import Configuration, Member
 from finn.storage.memsnapshots import MemorySnapshotStore, MemorySource
 from tests.protocols.support import NotingHandler, Wire, settled
+from tests.protocols.test_link import Network
 
 STATE = bytes(range(256)) * 4096 * 5 + b"end"  # 5 MiB and a bit
 
@@ -339,3 +347,96 @@ class Transfers(SynchronousTestCase):
         self.failureResultOf(running)
         self.assertTrue(self.source.closed)
         self.assertTrue(self.wire.near.lost)
+
+    def test_what_is_never_installed_ends(self) -> None:
+        """Signs of life are bounded too."""
+        self.patch(transfer, "FINISH_BEATS", 20)
+        self.receiver.installing = Deferred()
+        _, outcome = self.send(self.wire)
+        self.wire.keep_alive(30)
+        self.assertTrue(self.wire.far.aborted)
+        self.wire.near.loseConnection()
+        self.failureOf(outcome, "the link is lost")
+
+    def test_an_installation_that_fails_is_told(self) -> None:
+        """The sender may try again; the failure is in the receiver's log."""
+        self.receiver.installing = fail(ZeroDivisionError())
+        _, outcome = self.send(self.wire)
+        self.wire.pump()
+        self.failureOf(outcome, "could not use it")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+    def test_a_disk_that_fails_ends_the_transfer(self) -> None:
+        """On the receiver, while it waits for the disk."""
+        self.send(self.wire)
+        running = self.receiver.inbox.receiver
+        assert running is not None
+        sink: Any = running.sink
+        sink.pending = transfer.MAX_PENDING + 1
+        sink.flushed = lambda: fail(DiskFailed("gone"))
+        self.wire.pump()
+        self.assertTrue(self.wire.far.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(DiskFailed)), 1)
+        self.successResultOf(self.receiver.inbox.stop())
+
+    def test_stopping_in_a_transfer(self) -> None:
+        """Both sides stop at once, and nothing is left."""
+        sender = SnapshotSender(self.wire.dialer.links[0], self.source, 5, self.wire.clock)
+        outcome = settled(sender.run())
+        self.wire.to_acceptor()
+        self.receiver.inbox.offered(self.wire.acceptor.links[0], self.wire.acceptor.messages.pop())
+        self.wire.to_dialer()
+        self.successResultOf(self.receiver.inbox.stop())
+        self.assertTrue(self.wire.far.aborted)
+        self.wire.near.loseConnection()
+        self.failureOf(outcome, "the link is lost")
+        self.assertEqual(self.wire.clock.getDelayedCalls(), [])
+
+    def test_a_transfer_on_a_lost_link(self) -> None:
+        """Fails at once."""
+        self.wire.near.loseConnection()
+        sender = SnapshotSender(self.wire.dialer.links[0], self.source, 5, self.wire.clock)
+        self.failureOf(settled(sender.run()), "the link is lost")
+
+
+class Dialled(SynchronousTestCase):
+    """The link is made for the transfer."""
+
+    def send(self, network: Network, source: Source) -> list[Any]:
+        return settled(
+            send_snapshot(
+                network.clock,
+                ":7482",
+                NotingHandler(1),
+                2,
+                source,
+                5,
+                connect=network.connect,
+            )
+        )
+
+    def test_a_peer_is_dialled_for_a_snapshot(self) -> None:
+        """On a link of that kind, which the receiver may refuse to use."""
+        network = Network()
+        source = Source(make_meta(), STATE)
+        outcome = self.send(network, source)
+        node = NotingHandler(2)
+        node.message_received = lambda link, message: (  # type: ignore[method-assign]
+            link.send(encode(SnapshotAccept(0, True))),
+            node.messages.append(message),
+        )
+        network.answer(node)
+        self.assertEqual(outcome, [False])
+        self.assertEqual([link.kind for link in node.links], ["snapshot"])
+        self.assertEqual(node.messages[0].term, 5)
+        self.assertTrue(source.closed)
+
+    def test_a_peer_that_cannot_be_dialled(self) -> None:
+        """The source is closed all the same."""
+        network = Network()
+        source = Source(make_meta(), STATE)
+        outcome = self.send(network, source)
+        network.waiting[0][1].errback(ConnectionRefusedError())
+        outcome[0].trap(ConnectionRefusedError)
+        self.assertTrue(source.closed)
