@@ -166,7 +166,7 @@ def watch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     if refusal is not None:
         raise refusal
     node.transactions.watch(connection, cmd[1:])
-    return node.transactions.settled()
+    return node.transactions.settled(connection)
 
 
 @_command("UNWATCH", 0, 0, group="transactions", queues=True)

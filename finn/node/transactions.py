@@ -101,15 +101,18 @@ class Transactions:
             mine.add(key)
             self._watchers.setdefault(key, set()).add(connection)
 
-    def settled(self) -> Deferred[Any]:
-        """Fires with OK once everything proposed up to now is applied, or failed."""
+    def settled(self, connection: Any) -> Deferred[Any]:
+        """Fires with OK once everything proposed up to now is applied, or failed.
+
+        What the connection sends behind WATCH, in the same pipeline, waits for that too: a read
+        would miss a write that does not count as one since.
+        """
         node = self._node
         if node.proposals.idle:
             return succeed(OK)
         waiter = Waiter(lambda data: OK)
         run = Run(waiter, [], False, node.now())
-        node.proposals.add(run, b"", 0, node.now())
-        node.wake()
+        node.dispatch.propose_for(connection, run, b"", 0)
         return waiter.deferred
 
     def unwatch(self, connection: Any) -> bool:
