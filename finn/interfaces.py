@@ -357,6 +357,9 @@ class ISnapshotStore(Interface):
     def source(meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         """Open one for reading."""
 
+    def discard(metas: list[SnapshotMeta]) -> Deferred[None]:
+        """Forget these at once; fires when no later ``open`` finds them, readers or not."""
+
 
 # -- protocols --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from finn.errors import CommandError
+from finn.errors import CommandError, Compacted, OutcomeUnknown
 from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConnection, Transaction
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
@@ -73,6 +73,7 @@ class Applying:
         self.bytes_applied = 0
         self.paused = False
         self._ahead: deque[Entry] = deque()
+        self._batch: Batch | None = None  # of the entry that is being applied
         self._fetching = False
         self._steps: Iterator[None] | None = None
         self._slice_end = 0.0
@@ -88,12 +89,21 @@ class Applying:
         self._ahead.clear()
         self._steps = None
         self.paused = False
+        self._proposals.overtaken(index)
 
     def pause(self) -> None:
         """Stop at once, in the middle of an entry if need be: a snapshot replaces the state."""
         self.paused = True
         self._steps = None
         self._ahead.clear()
+        self._between.clear()
+        self.abandon(OutcomeUnknown("a snapshot of the leader came in between"))
+
+    def abandon(self, error: BaseException) -> None:
+        """Fail whoever waits for the entry that is half applied: it will never be done here."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.fail(error)
 
     def between_entries(self, action: Callable[[], None]) -> None:
         """Call ``action`` as soon as no entry is half applied."""
@@ -162,14 +172,21 @@ class Applying:
         def fetched(entries: list[Entry]) -> None:
             self._fetching = False
             raft = self.raft
+            self._wake()
             if raft is None or self.paused or self.last_applied + 1 != first or self._ahead:
                 return  # a snapshot came in between
-            self._ahead.extend(e for e in entries if e.index <= raft.commit_index)
-            self._wake()
+            # Only what the log still says: some may have been replaced since the read was asked for,
+            # and what replaced them be committed.
+            commit, term_at = raft.commit_index, raft.log.term_at
+            self._ahead.extend(
+                e for e in entries if e.index <= commit and term_at(e.index) == e.term
+            )
 
         def failed(failure: Any) -> None:
             self._fetching = False
-            if not self.paused:
+            if self.paused or (self.last_applied >= first and failure.check(Compacted)):
+                self._wake()  # a snapshot came in between
+            else:
                 self._fatal(failure.value)
 
         self._fetch(first, FETCH_BYTES).addCallbacks(fetched, failed)
@@ -177,7 +194,7 @@ class Applying:
     # -- one entry ----------------------------------------------------------------------------
 
     def _apply(self, entry: Entry) -> Generator[None, None, None]:
-        batch = self._proposals.take(entry)
+        batch = self._batch = self._proposals.take(entry)
         self.last_time = entry.time
         self.reached = entry.index
         if entry.kind == COMMANDS and entry.count:
@@ -194,6 +211,7 @@ class Applying:
         if batch is not None and not (entry.kind == COMMANDS and entry.count):
             for run in batch.runs:
                 run.complete([_OK_REPLY])
+        self._batch = None
 
     def _apply_batch(self, entry: Entry, batch: Batch) -> Generator[None, None, None]:
         """Apply an entry of our own: the parsed commands are here, and who waits for them."""

@@ -235,6 +235,7 @@ class Driver:
             node.standing.cured()
         if ready.reinstall:
             self.log.warn("applied entries were overwritten: waiting for a snapshot")
+            node.snapshots.interrupt()
             node.applying.pause()
 
     def _log_event(self, level: str, text: str, fields: dict[str, Any]) -> None:
@@ -308,4 +309,5 @@ class Driver:
         """Fail everything that waits, truthfully: queued work is withdrawn, the rest unknown."""
         self._node.proposals.withdraw(NotReady("ERR node is stopping"))
         self._node.proposals.forget(OutcomeUnknown(unknown))
+        self._node.applying.abandon(OutcomeUnknown(unknown))
         self._node.reading.fail_all(NotReady("ERR node is stopping"))

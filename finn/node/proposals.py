@@ -177,6 +177,13 @@ class Proposals:
                 self.pending_bytes -= batch.bytes
                 batch.fail(error)
 
+    def overtaken(self, index: int) -> None:
+        """A snapshot took the place of the entries up to ``index``: nobody sees their results."""
+        for at in [i for i in self._in_flight if i <= index]:
+            batch = self._in_flight.pop(at)
+            self.pending_bytes -= batch.bytes
+            batch.fail(OutcomeUnknown("a snapshot of the leader came in between"))
+
     def expire(self, before: float) -> None:
         """Fail what was created before a time; entries in flight are still applied later."""
         while self._queue and self._queue[0].created < before:

@@ -183,7 +183,10 @@ class Snapshotting:
             self._call = self._node.reactor.callLater(0, self._write, steps, sink, bytes_applied)
 
     def _finish(self, sink: ISnapshotSink, bytes_applied: int) -> None:
-        def finished(meta: SnapshotMeta) -> None:
+        def finished(meta: SnapshotMeta) -> Any:
+            if self._sink is not sink:
+                # A received one came in between, perhaps because this one should never have been.
+                return None if self._stopped else self.store.discard([meta])
             self.taken += 1
             self._bytes_at_newest = bytes_applied
             self.log.info("snapshot to {index} complete", index=meta.index)
@@ -194,8 +197,9 @@ class Snapshotting:
             if self._taking is not None:
                 self._taking.callback(meta)
             self._node.wake()
+            return None
 
-        sink.finish().addCallbacks(finished, self._disk_failed)
+        sink.finish().addCallback(finished).addErrback(self._disk_failed)
 
     def _disk_failed(self, failure: Any) -> None:
         self._sink = None
@@ -203,6 +207,8 @@ class Snapshotting:
             self._taking.errback(CommandError(f"ERR snapshot failed: {failure.value}"))
         if failure.check(DiskFailed):
             self._node.fatal(failure.value)
+        elif not failure.check(LogError):
+            self.log.failure("a snapshot failed", failure)
 
     # -- what snapshots free ------------------------------------------------------------------
 
@@ -281,7 +287,8 @@ class Snapshotting:
                 await node.yield_turn()
         finally:
             self.restoring = False
-            await source.close()
+            closed = source.close()
+            closed.addErrback(lambda f: self.log.failure("closing a snapshot failed", f))
         if not self._stopped:
             node.applying.start_at(meta.index, meta.term, meta.time, meta.configuration)
             node.applying.commands_applied = max(1, node.applying.commands_applied)

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, NotReady
+from finn.errors import FinnError, LogError, NotReady
 from finn.protocols.transfer import SnapshotInbox, send_snapshot
 from finn.raft.core import Role
 
@@ -132,6 +132,10 @@ class Transfers:
         if not outdated:
             node.snapshots.interrupt()
             node.applying.pause()
+        if raft.reinstalling:
+            await self._overrule(meta)
+            if self._stopped or node.raft is not raft:
+                raise NotReady
         raft.snapshot_installed(
             meta.index, meta.term, meta.time, meta.configuration, sender, node.now()
         )
@@ -149,6 +153,23 @@ class Transfers:
         node.snapshots.installed += 1
         self.log.info("installed remote snapshot {id}", id=meta.id)
         node.wake()
+
+    async def _overrule(self, meta: SnapshotMeta) -> None:
+        """Make the next start begin with a snapshot that is older than what it replaces.
+
+        What this node held as committed is not what the cluster has, its own snapshots included:
+        with a higher index they would be the newest for ever. The log goes first, durably: without
+        it the next start takes the old snapshot once more, and is told again to install one.
+        """
+        node = self._node
+        try:
+            node.store.reset(meta.index, meta.term)
+            await node.store.sync()
+            store = node.snapshots.store
+            await store.discard([m for m in store.snapshots if m.id != meta.id])
+        except LogError as e:
+            node.fatal(e)
+            raise
 
     # -- stopping -----------------------------------------------------------------------------
 

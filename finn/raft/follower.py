@@ -81,9 +81,11 @@ class Follower:
             self._refuse(sender, message, log.last_index + 1, 0)
             return False
         term = log.term_at(previous)
-        if term == message.prev_log_term or (term is None and previous <= raft.commit_index):
+        if term == message.prev_log_term:
             return True
         if previous <= raft.commit_index:
+            if term is None and log.may_hold(previous, message.prev_log_term):
+                return True
             raft.reinstall()
             self._refuse(sender, message, 0, 0)
             return False
@@ -102,9 +104,11 @@ class Follower:
                 term = log.term_at(index)
                 # BUGS 5.2 (hashicorp v0.1.0, raftos#26): an entry that is there already is no
                 # reason to remove what follows it: the message may be late or come twice.
-                if term == entry.term or (term is None and index <= raft.commit_index):
+                if term == entry.term:
                     continue
                 if index <= raft.commit_index:
+                    if term is None and log.may_hold(index, entry.term):
+                        continue
                     raft.reinstall()
                     self._refuse(sender, message, 0, 0)
                     return False

@@ -112,6 +112,16 @@ class RaftLog:
             return self.snapshot_term
         return self._stored_term(index)
 
+    def may_hold(self, index: int, term: int) -> bool:
+        """Say whether the entry at ``index`` may be, or have been, of that term.
+
+        Of entries that are compacted only so much is known: terms never fall along a log.
+        """
+        known = self.term_at(index)
+        if known is not None:
+            return known == term
+        return not self._terms or term <= self._terms[0]
+
     def run_start(self, index: int) -> int:
         """Return the first index held of the run of entries of one term that ``index`` is in."""
         at = bisect_right(self._firsts, index) - 1

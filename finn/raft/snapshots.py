@@ -26,6 +26,9 @@ def offered(
         return True
     if index > raft.commit_index and raft.log.term_at(index) != snapshot_term:
         return True
+    if index <= raft.commit_index and not raft.log.may_hold(index, snapshot_term):
+        raft.reinstall()
+        return True
     # All of it is here already (rule 6): what a snapshot holds is committed.
     follower.installed(index)
     if index > raft.commit_index:

@@ -41,7 +41,14 @@ class MemorySnapshotStore:
         self.snapshots.append(meta)
         self.snapshots.sort(key=lambda m: (m.index, m.term, int(m.id.rpartition("-")[2])))
         while len(self.snapshots) > KEPT:
-            del self._states[self.snapshots.pop(0).id]
+            at = 1 if self.snapshots[0] is meta else 0
+            del self._states[self.snapshots.pop(at).id]
+
+    def discard(self, metas: list[SnapshotMeta]) -> Deferred[None]:
+        for meta in metas:
+            if self._states.pop(meta.id, None) is not None:
+                self.snapshots.remove(meta)
+        return succeed(None)
 
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         state = self._states.get(meta.id)

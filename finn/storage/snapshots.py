@@ -78,6 +78,7 @@ class SnapshotStore:
         self._last_ms = 0
         self._pins: dict[str, int] = {}
         self._doomed: list[SnapshotMeta] = []
+        self._latest: SnapshotMeta | None = None
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -158,7 +159,14 @@ class SnapshotStore:
     def _complete(self, meta: SnapshotMeta) -> Deferred[None]:
         self.snapshots.append(meta)
         self.snapshots.sort(key=snapshot_order)
+        self._latest = meta
         return Deferred.fromCoroutine(self._prune())
+
+    def discard(self, metas: list[SnapshotMeta]) -> Deferred[None]:
+        gone = {meta.id for meta in metas}
+        self.snapshots = [meta for meta in self.snapshots if meta.id not in gone]
+        self._doomed = [meta for meta in self._doomed if meta.id not in gone]
+        return Deferred.fromCoroutine(self._remove_all(metas))
 
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         self._pins[meta.id] = self._pins.get(meta.id, 0) + 1
@@ -193,10 +201,15 @@ class SnapshotStore:
     async def _prune(self) -> None:
         """Remove what is neither among the newest nor pinned."""
         while len(self.snapshots) > KEPT:
-            self._doomed.append(self.snapshots.pop(0))
+            # One received for reinstalling may be the oldest by its index: it is about to be used.
+            at = 1 if self.snapshots[0] is self._latest else 0
+            self._doomed.append(self.snapshots.pop(at))
         free = [meta for meta in self._doomed if meta.id not in self._pins]
         self._doomed = [meta for meta in self._doomed if meta.id in self._pins]
-        for meta in free:
+        await self._remove_all(free)
+
+    async def _remove_all(self, metas: list[SnapshotMeta]) -> None:
+        for meta in metas:
             try:
                 await self._disk.run(self._remove, meta.id)
             except OSError as e:

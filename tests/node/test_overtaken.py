@@ -1,0 +1,134 @@
+"""A snapshot of the leader comes while this node is in the middle of something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import Compacted, OutcomeUnknown
+from finn.node.applying import Applying
+from finn.node.host import Host
+from finn.node.proposals import Proposals
+from finn.node.runs import Run, Waiter
+from finn.raft.configuration import Configuration
+from finn.raft.entries import COMMANDS, Entry, make_entry
+from finn.resp.replies import pack_command
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Journal
+
+
+class FakeLog:
+    """Holds entries, those from ``first`` on in memory."""
+
+    def __init__(self) -> None:
+        self.made: list[Entry] = []
+        self.first = 1
+
+    def entries(self, first: int, last: int, size: int) -> list[Entry] | None:
+        """Return entries."""
+        return None if first < self.first else self.made[first - 1 : last]
+
+
+class FakeRaft:
+    """Appends and commits at once."""
+
+    def __init__(self) -> None:
+        self.log = FakeLog()
+        self.commit_index = 0
+
+    def propose(self, chunks: list[bytes], count: int, wall_ms: int, now: float) -> Entry:
+        """Append."""
+        index = self.commit_index + 1
+        entry = make_entry(index, 1, COMMANDS, wall_ms, 0, count, chunks)
+        self.log.made.append(entry)
+        self.commit_index = index
+        return entry
+
+    def applied(self, index: int) -> None:
+        """Nobody asks."""
+
+
+class Overtaken(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.proposals = Proposals()
+        self.errors: list[BaseException] = []
+        self.fetch: Deferred[Any] = Deferred()
+        self.applying = Applying(
+            Host(Journal(), self.errors.append), self.proposals, lambda first, size: self.fetch,
+            lambda: None, self.errors.append, self.clock,
+        )  # fmt: skip
+        self.raft = FakeRaft()
+        self.applying.raft = self.raft  # type: ignore[assignment]
+
+    def clock(self) -> float:
+        """Every look at the clock ends a slice."""
+        self.now += 1.0
+        return self.now
+
+    def propose(self, count: int) -> Deferred[Any]:
+        command = [b"PUT", b"k", b"v"]
+        waiter = Waiter(lambda data: data)
+        run = Run(waiter, [command] * count, False, 0.0)
+        self.proposals.add(run, pack_command(command) * count, count, 0.0)
+        self.proposals.submit(self.raft, 0, 0.0)  # type: ignore[arg-type]
+        return waiter.deferred
+
+    def test_nobody_waits_for_ever(self) -> None:
+        """Neither for the entry that is half applied, nor for those behind it."""
+        half, next_one = self.propose(1000), self.propose(1)
+        self.assertTrue(self.applying.run())
+        self.applying.pause()
+        self.failureResultOf(half, OutcomeUnknown)
+        self.applying.start_at(2, 1, 0, Configuration())
+        self.failureResultOf(next_one, OutcomeUnknown)
+        self.assertEqual((self.proposals.pending_bytes > 0, self.proposals.idle), (False, True))
+
+    def test_failed_node_answers(self) -> None:
+        """So does one that gives up in the middle of an entry."""
+        half = self.propose(1000)
+        self.applying.run()
+        self.applying.abandon(OutcomeUnknown("node failed"))
+        self.failureResultOf(half, OutcomeUnknown)
+
+    def test_what_waited_for_a_whole_entry_is_void(self) -> None:
+        """A snapshot that was to begin behind the half applied entry does not begin any more."""
+        called: list[int] = []
+        self.propose(1000).addErrback(lambda _: None)
+        self.applying.run()
+        self.applying.between_entries(lambda: called.append(1))
+        self.applying.pause()
+        self.applying.start_at(1, 1, 0, Configuration())
+        self.propose(1)
+        while self.applying.run():
+            pass
+        self.assertEqual((self.applying.last_applied, called, self.errors), (2, [], []))
+
+    def test_entries_read_too_late(self) -> None:
+        """What was asked for is compacted when the disk gets to it, and not wanted any more."""
+        self.propose(1).addErrback(lambda _: None)
+        self.raft.log.first = 2
+        self.applying.run()
+        self.applying.pause()
+        self.applying.start_at(1, 1, 0, Configuration())
+        self.fetch.errback(Compacted("gone"))
+        self.assertEqual(self.errors, [])
+
+    def test_own_snapshot_that_is_just_being_sealed(self) -> None:
+        """It shows a past that is not the cluster's: it must not stay as the newest one."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        cluster.execute("PUT", "a", "1")
+        snapshots = cluster.nodes[0].snapshots
+        taking = snapshots.take()
+        store = snapshots.store
+        finished: list[Any] = []
+        sink: Any = snapshots._sink
+        cluster.wait_until(lambda: sink._ended or taking.called)
+        snapshots.interrupt()
+        taking.addErrback(finished.append)
+        cluster.advance(1)
+        self.assertEqual((len(finished), store.snapshots), (1, []))
