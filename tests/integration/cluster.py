@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from tests.integration.ports import free_port
 from tests.integration.process import DEADLINE, NodeProcess, until
-from tests.integration.resp import ErrorReply, FollowingClient
+from tests.integration.resp import Access, ErrorReply, FollowingClient
 
 START_ATTEMPTS = 5
 TAIL_LINES = 60
@@ -25,11 +25,15 @@ class Cluster:
     Args:
         folder: of all of them.
         flags: of all of them.
+
+    Attributes:
+        access: how clients are let in, None when anybody is.
     """
 
     def __init__(self, folder: Path, flags: Sequence[str] = ()) -> None:
         self.folder = folder
         self.flags = list(flags)
+        self.access: Access | None = None
         self.nodes: list[NodeProcess] = []
 
     def add(self, *flags: str, port: int = 0, runner: Sequence[str] = ()) -> NodeProcess:
@@ -40,6 +44,7 @@ class Cluster:
             [*self.flags, *flags],
             runner or ("twistd", "-n"),
         )
+        node.access = self.access
         self.nodes.append(node)
         return node
 
@@ -80,7 +85,7 @@ class Cluster:
 
     def client(self, timeout: float = 5.0) -> FollowingClient:
         """Return a client that follows ``TRY``."""
-        return FollowingClient(self.ports, timeout)
+        return FollowingClient(self.ports, timeout, self.access)
 
     def leader(self, deadline: float = DEADLINE) -> NodeProcess:
         """Wait until the running nodes agree on a leader, and return it."""

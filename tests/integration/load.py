@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 
 from tests.integration.resp import FollowingClient, Outcome
@@ -108,16 +109,16 @@ class Load:
             f"{writer.name}: {line}" for writer in self.writers for line in writer.trouble
         )
 
-    def lost(self, client: FollowingClient) -> list[str]:
-        """Return the keys of acknowledged writes that are not there."""
-        lost = []
-        for writer in self.writers:
-            for number in writer.acknowledged:
-                if client.insist("GET", writer.key(number)) != str(number).encode():
-                    lost.append(writer.key(number))
-        return lost
+    def lost(self, contents: Mapping[bytes, bytes]) -> list[str]:
+        """Return the keys of acknowledged writes that are not there, or not as written."""
+        return [
+            writer.key(number)
+            for writer in self.writers
+            for number in writer.acknowledged
+            if contents.get(writer.key(number).encode()) != str(number).encode()
+        ]
 
 
 def longest_gap(times: Sequence[float]) -> float:
     """Return the longest time between two neighbours."""
-    return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
+    return max((b - a for a, b in pairwise(times)), default=0.0)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from twisted.trial.unittest import SkipTest
 
-from tests.integration.resp import Client, ErrorReply, ask, port_of
+from tests.integration.resp import Access, Client, ErrorReply, ask, port_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEADLINE = 30.0
@@ -73,6 +73,7 @@ class NodeProcess:
         runner: words before ``finn``.
 
     Attributes:
+        access: how its clients are let in, None when anybody is.
         process: the running one, or the last.
         returncode: how the last one ended.
     """
@@ -89,6 +90,7 @@ class NodeProcess:
         self.flags = list(flags)
         self.runner = list(runner)
         self.log_path = folder / f"{port}.log"
+        self.access: Access | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._mark = 0
 
@@ -175,11 +177,11 @@ class NodeProcess:
 
     def do(self, *words: Any) -> Any:
         """Send one command on a connection of its own."""
-        return ask(self.port, *words)
+        return ask(self.port, *words, access=self.access)
 
     def client(self) -> Client:
         """Connect."""
-        return Client(self.port)
+        return Client(self.port, access=self.access)
 
     def stats(self) -> dict[str, str]:
         """Return RAFTSTATS as a dict."""
@@ -192,14 +194,20 @@ class NodeProcess:
     def state(self) -> str:
         """Return RAFTSTATE, or why there is none."""
         try:
-            reply = ask(self.port, "RAFTSTATE", timeout=2)
+            reply = ask(self.port, "RAFTSTATE", timeout=2, access=self.access)
         except OSError as e:
             return str(e)
         return reply.decode() if isinstance(reply, bytes) else str(reply)
 
+    def contents(self) -> dict[bytes, bytes]:
+        """Return all keys and values as this node has them; at consistency low only."""
+        with self.client() as client:
+            keys = client.do("KEYS", "*")
+            return dict(zip(keys, client.pipeline([("GET", key) for key in keys]), strict=True))
+
     def leader(self) -> str | None:
         """Return the address of whom it follows, None when it does not know."""
-        reply = ask(self.port, "RAFTLEADER", timeout=2)
+        reply = ask(self.port, "RAFTLEADER", timeout=2, access=self.access)
         return reply.decode() if isinstance(reply, bytes) else None
 
     def wait_for(self, *states: str, deadline: float = DEADLINE) -> NodeProcess:

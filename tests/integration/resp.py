@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,20 +29,46 @@ class ErrorReply(Exception):
         return hash(str(self))
 
 
+@dataclass
+class Access:
+    """What a client needs to be let in.
+
+    Attributes:
+        secret: for AUTH, or None.
+        tls: for TLS, or None.
+    """
+
+    secret: str | None = None
+    tls: ssl.SSLContext | None = None
+
+
 class Client:
     """One connection.
 
     Args:
         port: on loopback.
         timeout: seconds for connecting and for each reply.
+        access: how to be let in.
     """
 
-    def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
+    def __init__(self, port: int, timeout: float = TIMEOUT, access: Access | None = None) -> None:
         self.port = port
         self.socket = socket.create_connection((LOOPBACK, port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._nothing = object()
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=self._nothing)
+        if access is not None:
+            self._enter(access)
+
+    def _enter(self, access: Access) -> None:
+        try:
+            if access.tls is not None:
+                self.socket = access.tls.wrap_socket(self.socket)
+            if access.secret is not None and self.do("AUTH", access.secret) != b"OK":
+                raise ConnectionError("the secret is wrong")
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Client:
         return self
@@ -96,9 +123,9 @@ def pack(words: Sequence[Any]) -> bytes:
     return hiredis.pack_command(tuple(words))
 
 
-def ask(port: int, *words: Any, timeout: float = TIMEOUT) -> Any:
+def ask(port: int, *words: Any, timeout: float = TIMEOUT, access: Access | None = None) -> Any:
     """Send one command on a connection of its own. Raises OSError when nobody answers."""
-    with Client(port, timeout) as client:
+    with Client(port, timeout, access) as client:
         return client.do(*words)
 
 
@@ -151,11 +178,15 @@ class FollowingClient:
     Args:
         ports: of the nodes.
         timeout: of one attempt, seconds; when it passes, the outcome is unknown.
+        access: how to be let in.
     """
 
-    def __init__(self, ports: Sequence[int], timeout: float = 5.0) -> None:
+    def __init__(
+        self, ports: Sequence[int], timeout: float = 5.0, access: Access | None = None
+    ) -> None:
         self.ports = list(ports)
         self.timeout = timeout
+        self.access = access
         self._port = self.ports[0]
         self._client: Client | None = None
 
@@ -169,7 +200,7 @@ class FollowingClient:
         """Ask once, and decide where to ask next."""
         try:
             if self._client is None:
-                self._client = Client(self._port, self.timeout)
+                self._client = Client(self._port, self.timeout, self.access)
         except OSError as e:
             self._turn()
             return Answer(Outcome.REFUSED, e)
