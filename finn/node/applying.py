@@ -175,7 +175,7 @@ class Applying:
             self._wake()
             if raft is None or self.paused or self.last_applied + 1 != first or self._ahead:
                 return  # a snapshot came in between
-            # Only what the log still says: some may have been replaced since the read was asked for,
+            # Only what the log still says: some may have been replaced while they were read,
             # and what replaced them be committed.
             commit, term_at = raft.commit_index, raft.log.term_at
             self._ahead.extend(

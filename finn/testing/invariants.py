@@ -43,6 +43,7 @@ class Invariants:
         self.lenient = False
         self.newest = 0
         self.writes = 0
+        self._broken: Violation | None = None
         self._leaders: dict[int, str] = {}
         self._entries: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._committed: dict[int, tuple[int, bytes]] = {}
@@ -55,9 +56,15 @@ class Invariants:
     # -- writes -------------------------------------------------------------------------------
 
     def witness(self, number: int, chain: int, operation: bytes) -> None:
-        """A machine has run a write."""
+        """A machine has run a write; what is wrong is raised later, outside of the machine."""
         if self.lenient:
             return
+        try:
+            self._ran(number, chain, operation)
+        except Violation as e:
+            self._broken = self._broken or e
+
+    def _ran(self, number: int, chain: int, operation: bytes) -> None:
         known = self._chains.get(number)
         if known is None:
             self._chains[number] = (chain, operation)
@@ -87,6 +94,8 @@ class Invariants:
 
     def look(self, computer: Computer, seen: Seen) -> None:
         """Check a node after it did something; cheap when nothing changed."""
+        if self._broken is not None:
+            raise self._broken
         raft = computer.node.raft
         if raft is None:
             return
