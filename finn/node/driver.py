@@ -290,6 +290,7 @@ class Driver:
         leads = raft.role is Role.LEADER
         if self._was_leader and not leads:
             node.transactions.lost_track()
+            node.snapshots.transfers.leadership_lost()
             node.proposals.forget(OutcomeUnknown(), above=raft.commit_index)
             if node.proposals.queued:
                 self._withdraw(now)

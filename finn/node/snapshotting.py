@@ -40,6 +40,7 @@ class Snapshotting:
         self.disabled = False
         self.restoring = False
         self._taking: Deferred[Any] | None = None
+        self._waiting: list[Deferred[Any]] = []
         self._sink: ISnapshotSink | None = None
         self._call: Any = None
         self._bytes_at_newest = 0
@@ -93,28 +94,22 @@ class Snapshotting:
             result.errback(NotReady())
         elif node.raft.removed:
             result.errback(CommandError("ERR raft is already shutdown"))
-        elif self._taking is not None:
-            self._taking.addBoth(lambda value: self._pass_on(value, result))
         else:
-            self._taking = result
-            result.addBoth(self._taken)
-            node.applying.between_entries(self._freeze)
+            # Each has a Deferred of its own: one that is cancelled is no end of the snapshot.
+            self._waiting.append(result)
+            if self._taking is None:
+                self._taking = Deferred()
+                self._taking.addBoth(self._taken)
+                node.applying.between_entries(self._freeze)
         return result
 
-    @staticmethod
-    def _pass_on(value: Any, result: Deferred[Any]) -> Any:
-        from twisted.python.failure import Failure
-
-        if isinstance(value, Failure):
-            result.errback(value)
-        else:
-            result.callback(value)
-        return value
-
-    def _taken(self, value: Any) -> Any:
+    def _taken(self, value: Any) -> None:
         self._taking = None
         self._sink = None
-        return value
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            # Not ``callback`` or ``errback``: with a failure this is the latter.
+            result.callback(value)
 
     def _freeze(self) -> None:
         """Between two entries: what the machine does up to its first yield sees one state."""
@@ -302,7 +297,6 @@ class Snapshotting:
             self._call.cancel()
         sink, self._sink = self._sink, None
         if self._taking is not None:
-            self._taking.addErrback(lambda _: None)
             self._taking.errback(NotReady("ERR node is stopping"))
         await self.transfers.stop()
         if sink is not None:

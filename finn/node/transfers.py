@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 
 from finn.errors import FinnError, LogError, NotReady
 from finn.protocols.transfer import SnapshotInbox, send_snapshot
-from finn.raft.core import Role
 
 if TYPE_CHECKING:
     from finn.interfaces import SnapshotMeta
@@ -52,11 +51,12 @@ class Transfers:
         node = self._node
         raft = node.raft
         assert raft is not None
+        term = raft.current_term
         meta = node.snapshots.newest
         if meta is None or meta.index + 1 < raft.log.first_index:
             meta = await node.snapshots.take()
         member = raft.configuration.get(peer_id)
-        if member is None or meta is None or raft.role is not Role.LEADER:
+        if member is None or meta is None:
             return 0, False
         self._pins[peer_id] = meta.index
         source = await node.snapshots.store.source(meta)
@@ -65,7 +65,7 @@ class Transfers:
             id=meta.id, size=meta.size, address=member.address,
         )  # fmt: skip
         wanted = await send_snapshot(
-            node.reactor, member.address, node.links, peer_id, source, raft.current_term,
+            node.reactor, member.address, node.links, peer_id, source, term,
             tls=node.tls,
         )  # fmt: skip
         # What is not wanted is there already.
@@ -84,6 +84,11 @@ class Transfers:
         if raft is not None and not self._stopped:
             raft.snapshot_sent(peer_id, index, ok, self._node.now())
             self._node.wake()
+
+    def leadership_lost(self) -> None:
+        """Send no more: to its receiver a transfer is a sign that there is a leader."""
+        for sending in list(self._sending.values()):
+            sending.cancel()
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -176,6 +181,5 @@ class Transfers:
     def stop(self) -> Deferred[Any]:
         """End all transfers."""
         self._stopped = True
-        for sending in list(self._sending.values()):
-            sending.cancel()
+        self.leadership_lost()
         return self._inbox.stop() if self._inbox is not None else succeed(None)

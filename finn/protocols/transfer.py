@@ -291,7 +291,6 @@ class SnapshotReceiver:
         self._timer = self._clock.callLater(FINISH_BEAT, self._finish_beat)
         if self._finishing > 1:
             self.link.send(encode(SnapshotAck(self.size)))
-            self._inbox.contact(self.link.peer_id, self.term)
 
     def _not_finished(self, failure: Failure) -> None:
         if failure.check(LogError) is None:

@@ -348,6 +348,17 @@ class Transfers(SynchronousTestCase):
         self.assertTrue(self.source.closed)
         self.assertTrue(self.wire.near.lost)
 
+    def test_installing_is_no_contact(self) -> None:
+        """It goes on when the leader is gone: the receiver's vote must not wait for its end."""
+        self.receiver.installing = Deferred()
+        self.send(self.wire)
+        self.wire.pump()
+        self.receiver.contacts.clear()
+        self.wire.near.loseConnection()
+        self.wire.keep_alive(5)
+        self.assertEqual(self.receiver.contacts, [])
+        self.receiver.installing.callback(None)
+
     def test_what_is_never_installed_ends(self) -> None:
         """Signs of life are bounded too."""
         self.patch(transfer, "FINISH_BEATS", 20)
