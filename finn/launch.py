@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 
+#: Open files beside those of clients: links, the log's files, connections that are not admitted.
+OTHER_FILES = 256
+
 #: twistd reads up to 100 bytes from its child, the first two are a code.
 MAX_STATUS_BYTES = 98
 
@@ -167,8 +170,9 @@ class FinnService(MultiService):
             super().privilegedStartService()
 
     def startService(self) -> None:
-        for text in self.options.warnings:
-            self.log.warn("{text}", text=text)
+        for text in [*self.options.warnings, raise_file_limit(self.options["max-clients"])]:
+            if text:
+                self.log.warn("{text}", text=text)
         with self._starts():
             super().startService()
             self.node.when_failed().addBoth(self._failed)
@@ -228,7 +232,7 @@ class FinnService(MultiService):
     def _reload(self) -> None:
         """Read the certificates again; when that fails, those in use stay in use."""
         try:
-            self.node.tls.reload()
+            self.node.reload_certificates()
         except FinnError as error:
             self.log.error("certificates not reloaded: {error}", error=error)
         else:
@@ -248,6 +252,34 @@ class FinnService(MultiService):
     def stopService(self) -> Any:
         self._stopping = True
         return super().stopService()
+
+
+def raise_file_limit(clients: int) -> str:
+    """Let the process open as many files as its clients need.
+
+    Returns:
+        What the log should say when the system does not allow so many, else nothing.
+    """
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return ""
+    needed = clients + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= needed:
+        return ""
+    allowed = needed if hard == unlimited else min(needed, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft = allowed
+    if soft >= needed:
+        return ""
+    return (
+        f"--max-clients {clients} needs {needed} open files and the system allows {soft}: clients "
+        f"beyond about {max(soft - OTHER_FILES, 0)} cannot connect; raise the hard limit (ulimit "
+        "-Hn, LimitNOFILE)"
+    )
 
 
 def leave(code: int) -> None:

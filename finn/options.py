@@ -80,6 +80,9 @@ class NodeOptions:
         wait: a fresh node waits to be added instead of bootstrapping or joining.
         secret: shared secret of members and full clients (``--auth-file``).
         client_secret: second secret, whose holders cannot change the cluster.
+        tls_cert, tls_key: files of this node's certificate and key: every connection is TLS.
+        tls_ca: file with the CA of the members' certificates; clients need one too where no
+            ``secret`` is asked of them.
         max_clients: connections beyond this are refused politely.
         idle_timeout: a client silent for longer is dropped; 0 means never.
         request_timeout: deadline of a request.
@@ -122,6 +125,12 @@ class NodeOptions:
             raise ValueError("the election timeout must be at least three heartbeats")
         if self.wait and self.join:
             raise ValueError("--wait and --join exclude each other")
+        if self.client_secret is not None and self.secret is None:
+            raise ValueError("a client secret needs the secret of the members beside it")
+        if self.secret == "" or self.client_secret == "":
+            raise ValueError("a secret must not be empty")
+        if self.client_secret is not None and self.client_secret == self.secret:
+            raise ValueError("the two secrets must differ")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_ca and not self.tls_cert:

@@ -73,7 +73,7 @@ class Options(usage.Options):
         ["auth-file", None, None, "File with the secret of members and clients."],
         ["tls-cert", None, None, "File with this node's certificate chain, PEM."],
         ["tls-key", None, None, "File with its private key, PEM."],
-        ["tls-ca", None, None, "File with the CA that members and clients must be of, PEM."],
+        ["tls-ca", None, None, "File with the CA of members, and without --auth-file of clients."],
         ["http", None, None, "[HOST:]PORT of the status page, /metrics, /healthz and /readyz."],
         count("max-clients", NodeOptions.max_clients, "Clients beyond this are refused.", 1),
         count("idle-timeout", 0, "Seconds until a silent client is dropped; 0 is never.", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import sys
 from typing import Any
@@ -446,12 +447,11 @@ class LaunchTests(TapCase):
         service = self.make("--tls-cert", pem, "--tls-key", pem)
         outcomes: list[Exception | None] = [StartFailed("no such file"), None]
 
-        class Material:
-            def reload(self) -> None:
-                if outcome := outcomes.pop(0):
-                    raise outcome
+        def reload() -> None:
+            if outcome := outcomes.pop(0):
+                raise outcome
 
-        service.node.tls = Material()
+        service.node.reload_certificates = reload
         service.startService()
         self.reactor.run_waiting()
         signal.raise_signal(signal.SIGHUP)
@@ -459,6 +459,21 @@ class LaunchTests(TapCase):
         first, second = stream.getvalue().splitlines()
         self.assertIn(" # certificates not reloaded: no such file", first)
         self.assertIn(" * Certificates reloaded", second)
+
+    def test_clients_need_open_files(self) -> None:
+        """The soft limit on open files is raised to what they need, and a low hard one told of."""
+        limits = [64, 1 << 20]
+        self.patch(resource, "getrlimit", lambda which: tuple(limits))
+        self.patch(resource, "setrlimit", lambda which, both: limits.__setitem__(0, both[0]))
+        self.assertEqual(launch.raise_file_limit(5000), "")
+        self.assertEqual(limits[0], 5000 + launch.OTHER_FILES)
+        self.assertEqual(launch.raise_file_limit(100), "")
+        self.assertEqual(limits[0], 5000 + launch.OTHER_FILES)
+        limits[:] = [64, 4096]
+        text = launch.raise_file_limit(5000)
+        self.assertEqual(limits[0], 4096)
+        self.assertIn("--max-clients 5000 needs 5256 open files", text)
+        self.assertIn("the system allows 4096", text)
 
     def test_warnings_are_logged_at_start(self) -> None:
         """A secret that others can read is told of."""

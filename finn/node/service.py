@@ -137,6 +137,7 @@ class Node(MultiService):
                 max_clients=self.options.max_clients,
                 idle_timeout=self.options.idle_timeout,
                 auth_required=self.options.secret is not None,
+                certificate_required=self.options.tls_ca is not None,
             ),
             reactor,
         )
@@ -203,6 +204,15 @@ class Node(MultiService):
 
     def _listens(self, port: Any) -> None:
         self.port = port
+
+    def reload_certificates(self) -> None:
+        """Read the TLS files again, for connections made from now on; others go on as they are.
+
+        Raises:
+            StartFailed: they cannot be used; those loaded before stay in use.
+        """
+        if self.tls is not None:
+            self.tls.reload()
 
     def stopService(self) -> Deferred[Any]:
         """Hand over leadership, sync, and close.

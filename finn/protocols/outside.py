@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from finn.errors import CommandError, FinnError
 from finn.options import split_address
+from finn.protocols import tls as tls_module
 from finn.protocols.transport import connect
 
 
@@ -66,7 +67,7 @@ class RedisConnection:
         if isinstance(error, self._response_error):
             return Failure(CommandError(str(error)))
         if isinstance(error, self._connection_error):
-            return Failure(ConnectionGone(str(error)))
+            return Failure(ConnectionGone(self._protocol.factory.reason or str(error)))
         return failure
 
     def close(self) -> None:
@@ -81,7 +82,11 @@ class RedisConnection:
 
 
 class _Factory(Factory):
-    """Builds one protocol and is what txredisapi expects of its own factory."""
+    """Builds one protocol and is what txredisapi expects of its own factory.
+
+    Attributes:
+        reason: why the connection was lost, where that says more than that it was.
+    """
 
     noisy = False
     isLazy = False
@@ -90,6 +95,15 @@ class _Factory(Factory):
         self._protocol = protocol
         protocol.factory = self
         self.continueTrying = False
+        self.reason = ""
+        self._lost = protocol.connectionLost
+        protocol.connectionLost = self._connection_lost
+
+    def _connection_lost(self, why: Failure) -> None:
+        broken = tls_module.explain(why)
+        if broken:
+            self.reason = f"TLS failed: {broken}"
+        self._lost(why)
 
     def buildProtocol(self, addr: Any) -> Any:
         return self._protocol
