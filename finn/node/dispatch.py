@@ -26,7 +26,7 @@ from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run
 from finn.raft.core import Role
-from finn.resp.replies import encode_error, encode_value, pack_command
+from finn.resp.replies import PONG_REPLY, encode_error, encode_value, pack_command
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Dispatch:
         self._opaque: Route | None = None
         if not node.host.declarative:
             self._opaque = Route(CommandSpec("", Kind.OPAQUE, 0, -1))
+        self._ping = self._table.get(b"PING")
         self._paused: list[Any] = []
         self.commands_total = 0
 
@@ -119,26 +120,40 @@ class Dispatch:
     ) -> None:
         self.commands_total += len(commands)
         if connection.transaction is None and connection.authenticated:
-            table = self._table
-            first = table.get(commands[0][0])
-            kind = first.kind if first is not None else 0
-            if kind in _GROUPED:
-                for cmd in commands:
-                    route = table.get(cmd[0])
-                    if (
-                        route is None
-                        or route.kind != kind
-                        or not route.low <= len(cmd) <= route.high
-                        or route.convert is not None
-                    ):
-                        break
-                else:
-                    if kind == WRITE:
-                        self._write(connection, commands, raw)
-                    else:
-                        self._read(connection, commands)
+            first = self._table.get(commands[0][0])
+            if first is not None and self._alike(first, commands):
+                if first.kind == WRITE:
+                    self._write(connection, commands, raw)
+                    return
+                if first.kind == READ:
+                    self._read(connection, commands)
+                    return
+                if first is self._ping and len(commands[0]) == 1:
+                    connection.reply(PONG_REPLY * len(commands))
                     return
         self._one_by_one(connection, commands)
+
+    def _alike(self, first: Any, commands: list[list[bytes]]) -> bool:
+        """Say whether all commands are valid, of one kind, and need no conversion."""
+        if first.convert is not None:
+            return False
+        table = self._table
+        low, high, kind = first.low, first.high, first.kind
+        if kind == BUILTIN:
+            return all(cmd == commands[0] for cmd in commands)
+        for cmd in commands:
+            route = table.get(cmd[0])
+            if route is first:
+                if not low <= len(cmd) <= high:
+                    return False
+            elif (
+                route is None
+                or route.kind != kind
+                or route.convert is not None
+                or not route.low <= len(cmd) <= route.high
+            ):
+                return False
+        return True
 
     def _one_by_one(self, connection: Any, commands: list[list[bytes]]) -> None:
         """Run commands of any mixture, grouping neighbours of the same kind."""
