@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
 from finn.resp.replies import encode_error, encode_value
@@ -171,6 +172,7 @@ class OpaqueCall:
     """What an ``IMachine.command`` asked for when it was called with a connection."""
 
     __slots__ = ("mutate", "respond", "result", "asked", "reply", "early")
+    log = Logger(namespace="finn.machine")
 
     def __init__(self) -> None:
         self.mutate: Callable[[], Any] | None = None
@@ -193,12 +195,26 @@ class OpaqueCall:
 
     def succeed(self, value: Any) -> None:
         """Write the reply, then tell the machine."""
-        if self.respond is not None:
-            self.respond(value)
-        elif self.reply is not None and not self.reply.filled:
-            self.reply.write_value(value)
+        try:
+            if self.respond is not None:
+                self.respond(value)
+            elif self.reply is not None and not self.reply.filled:
+                self.reply.write_value(value)
+        except Exception as e:
+            # The state has changed, on every node alike: only this client's answer is spoilt.
+            self._reply_failed(e)
         if self.result is not None and not self.result.called:
             self.result.callback(value)
+
+    def _reply_failed(self, error: Exception) -> None:
+        known = isinstance(error, CommandError)
+        if not known:
+            # The log drops a line that says what the one before it said, with its traceback.
+            self.log.failure("a machine's reply failed: {error!r}", error=error)
+        if self.reply is not None and not self.reply.filled:
+            self.reply.start_again()
+            text = error_text(error) if known else f"ERR internal error: {type(error).__name__}"
+            self.reply.write_error(text)
 
     def fail(self, error: BaseException) -> None:
         """Write the error, then tell the machine."""
@@ -284,6 +300,11 @@ class SlotConnection:
         if self._open == 0:
             self.filled = True
             self._fill(b"".join(self._parts))
+
+    def start_again(self) -> None:
+        """Drop the pieces of a reply that was begun and cannot be ended."""
+        self._parts.clear()
+        self._open = 1
 
     def redirect(self, fill: Callable[[bytes], None]) -> None:
         """Send the reply elsewhere: within a transaction it becomes part of EXEC's."""
