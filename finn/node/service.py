@@ -36,7 +36,7 @@ from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
 from finn.protocols.outside import connect_redis
-from finn.protocols.server import ClientFactory, ClientLimits
+from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import listen
 from finn.raft.core import Raft, Role
 from finn.resp.replies import parse_reply
@@ -131,16 +131,7 @@ class Node(MultiService):
         self.forwarding = Forwarding(self)
         self.snapshots = Snapshotting(self)
         self.standing = Standing(self)
-        self.server = ClientFactory(
-            self.dispatch,
-            ClientLimits(
-                max_clients=self.options.max_clients,
-                idle_timeout=self.options.idle_timeout,
-                auth_required=self.options.secret is not None,
-                certificate_required=self.options.tls_ca is not None,
-            ),
-            reactor,
-        )
+        self.server = ClientFactory(self.dispatch, client_limits(self.options), reactor)
         self.tls: Any = None
         self.port: Any = None
         self.lock: DirectoryLock

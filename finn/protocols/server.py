@@ -28,9 +28,10 @@ from finn.resp.reader import ReaderLimits
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
+    from finn.options import NodeOptions
     from finn.protocols.replies import ReplyPipeline
 
-__all__ = ["ClientConnection", "ClientFactory", "ClientLimits"]
+__all__ = ["ClientConnection", "ClientFactory", "ClientLimits", "client_limits"]
 
 SWEEP_INTERVAL = 1.0
 UNDECIDED = 64  # connections above max_clients that may still turn out to be members
@@ -76,6 +77,16 @@ class ClientLimits:
     def guarded(self) -> bool:
         """Whether connections begin unauthenticated."""
         return self.auth_required or self.certificate_required
+
+
+def client_limits(options: NodeOptions) -> ClientLimits:
+    """Return the bounds that a node's options ask for."""
+    return ClientLimits(
+        max_clients=options.max_clients,
+        idle_timeout=options.idle_timeout,
+        auth_required=options.secret is not None,
+        certificate_required=options.tls_ca is not None,
+    )
 
 
 class ClientFactory(Factory):
