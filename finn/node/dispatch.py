@@ -38,6 +38,9 @@ WRITE = int(Kind.WRITE)
 READ = int(Kind.READ)
 LOCAL = int(Kind.LOCAL)
 OPAQUE = int(Kind.OPAQUE)
+# Reads executed before the first look at how much they bring; then more, while that is little.
+FIRST_SLICE = 16
+SMALL_REPLIES = 64 * 1024
 _GROUPED = (WRITE, READ)
 
 
@@ -126,7 +129,7 @@ class Dispatch:
                     self._write(connection, commands, raw)
                     return
                 if first.kind == READ:
-                    self._read(connection, commands)
+                    self._read(connection, commands, whole=True)
                     return
                 if first is self._ping and len(commands[0]) == 1:
                     connection.reply(PONG_REPLY * len(commands))
@@ -283,17 +286,34 @@ class Dispatch:
 
     # -- reads --------------------------------------------------------------------------------
 
-    def _read(self, connection: Any, commands: list[list[bytes]]) -> None:
+    def _read(self, connection: Any, commands: list[list[bytes]], whole: bool = False) -> None:
+        """Serve reads; ``whole``: nothing of the same chunk follows them."""
         node = self._node
         if not connection.has_pending:
             level = node.options.consistency
             if node.reading.at_once(level, commands):
-                replies: list[bytes] = []
-                self._host.execute(commands, node.reading.call(), 0, replies, connection.resp3)
-                connection.reply(b"".join(replies))
+                self._read_now(connection, commands, whole)
                 return
         run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
+
+    def _read_now(self, connection: Any, commands: list[list[bytes]], whole: bool) -> None:
+        """Execute reads and reply, a slice at a time: a few bytes may ask for gigabytes."""
+        call = self._node.reading.call()
+        size = FIRST_SLICE
+        begin = 0
+        while begin < len(commands):
+            replies: list[bytes] = []
+            part = commands[begin : begin + size]
+            self._host.execute(part, call, 0, replies, connection.resp3)
+            data = b"".join(replies)
+            connection.reply(data)
+            begin += size
+            if whole and connection.full and begin < len(commands):
+                connection.postpone(commands[begin:])
+                return
+            if len(data) < SMALL_REPLIES:
+                size *= 4
 
     def queue_read(self, connection: Any, run: Run) -> None:
         """Serve a read after the work of its connection that is still pending."""

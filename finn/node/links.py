@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from finn.errors import ProtocolError
 from finn.node.status import state_of
 from finn.protocols.dialer import Dialer
 from finn.protocols.handshake import LinkIdentity, PeerHello
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from finn.raft.configuration import Member
 
 _RAFT_TYPES = frozenset((AppendEntries, AppendReply, RequestVote, TimeoutNow, VoteReply))
+_TERMED = _RAFT_TYPES | {SnapshotOffer}
 # A peer whose status is older than this is shown as ``Timeout``, seconds.
 STATUS_AGE = 2.5
+# Terms are elections: so many do not happen while a member is away, not in a lifetime.
+TERM_LEAP = 1 << 32
 
 
 @implementer(ILinkHandler)
@@ -175,14 +179,14 @@ class Links:
             raft.leader_suspect(node.now())
             node.wake()
 
-    def stop(self) -> None:
-        """Close all links and dial no more."""
+    def stop(self) -> Deferred[Any]:
+        """Close all links and dial no more; fires when those that were dialled are lost."""
         self._stopped = True
         dialers, self._dialers = self._dialers, {}
-        for dialer in dialers.values():
-            dialer.stop()
+        stopping = [dialer.stop() for dialer in dialers.values()]
         for link in list(self._all):
             link.close()
+        return gatherResults(stopping)
 
     # -- messages -----------------------------------------------------------------------------
 
@@ -197,6 +201,9 @@ class Links:
         raft = node.raft
         if raft is None or self._stopped:
             return
+        if kind in _TERMED and message.term > raft.current_term + TERM_LEAP:
+            # To believe it would bring all terms near their end.
+            raise ProtocolError(f"term {message.term} makes no sense")
         if kind in _RAFT_TYPES:
             if link.kind == "raft":
                 raft.receive(link.peer_id, message, node.now())

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, gatherResults
+
 from finn.node.handover import find_successor, hand_over
 
 if TYPE_CHECKING:
     from finn.node.service import Node
+
+# Clients and members whose connections are not closed by then are dropped, seconds.
+CLOSE_TIMEOUT = 1.0
 
 
 async def stop_node(node: Node) -> None:
@@ -26,12 +31,29 @@ async def stop_node(node: Node) -> None:
         driver.stop()
     node.forwarding.fail_all()
     node.server.flush()
-    node.server.close_all()
+    clients = node.server.close_all()
     node.wake_sleepers()
-    node.links.stop()
+    links = node.links.stop()
     await node.snapshots.stop()
     await _close_storage(node)
+    await _at_most(node, gatherResults([clients, links]), CLOSE_TIMEOUT)
+    node.server.abandon_all()
     node.lock.release()
+
+
+def _at_most(node: Node, deferred: Deferred[Any], seconds: float) -> Deferred[None]:
+    """Return a Deferred that fires with another one, or when the time is over."""
+    result: Deferred[None] = Deferred()
+
+    def over(_: object = None) -> None:
+        if call.active():
+            call.cancel()
+        if not result.called:
+            result.callback(None)
+
+    call = node.reactor.callLater(seconds, over)
+    deferred.addBoth(over)
+    return result
 
 
 async def _close_storage(node: Node) -> None:

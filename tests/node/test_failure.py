@@ -305,3 +305,25 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(
             self.cluster.machine(away).values, self.cluster.machine(self.leader).values
         )
+
+    def test_a_client_that_does_not_read_is_owed_little(self) -> None:
+        """A chunk that asks for much is served as far as the client takes it, then in order."""
+        client = Client(self.cluster, self.leader)
+        value = "x" * 50_000
+        self.assertEqual(client.ask(f"PUT big {value}", "PUT small 1"), b"+OK\r\n+OK\r\n")
+        output = client.protocol._output
+        output.pauseProducing()
+        client.transport.clear()
+        # In multibulk form, as one chunk.
+        take = b"*2\r\n$4\r\nTAKE\r\n$3\r\nbig\r\n"
+        last = b"*2\r\n$4\r\nTAKE\r\n$5\r\nsmall\r\n"
+        client.protocol.dataReceived(take * 1000 + last)
+        self.cluster.advance(1)
+        self.assertLess(output.unsent, 5_000_000)
+        size = len(value) + len(b"$50000\r\n\r\n")
+        for _ in range(10_000):
+            output.resumeProducing()
+            self.cluster.advance(0.001)
+            if client.received.endswith(b"$1\r\n1\r\n"):
+                break
+        self.assertEqual(len(client.received), 1000 * size + len(b"$1\r\n1\r\n"))
