@@ -8,6 +8,7 @@ reads the certificates again.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import os
 import signal
@@ -176,6 +177,8 @@ class FinnService(MultiService):
         with self._starts():
             super().startService()
             self.node.when_failed().addBoth(self._failed)
+            # What was restored lives on: collections that look through all of it would stall.
+            self.node.when_ready().addCallbacks(lambda _: gc.freeze(), lambda _: None)
         self.reactor.callWhenRunning(self._take_signals)
 
     @contextmanager

@@ -48,6 +48,9 @@ class StubNode(Service):
             raise self.error
         super().startService()
 
+    def when_ready(self) -> Deferred[Any]:
+        return Deferred()
+
     def when_failed(self) -> Deferred[Any]:
         return self.failure
 

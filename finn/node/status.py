@@ -98,6 +98,7 @@ def status_of(node: Node) -> dict[str, Any]:
         commands_total=node.dispatch.commands_total,
         consistency=options.consistency.name.lower(),
         connections_total=node.server.accepted,
+        failed=int(node.failure is not None),
         durability=options.durability.name.lower(),
         leader=(raft.leader_address if raft is not None else None) or "",
         log_bytes=node.store.log_bytes if raft is not None else 0,
