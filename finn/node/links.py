@@ -99,6 +99,8 @@ class Links:
 
     def follow(self, peers: Iterable[Member]) -> None:
         """Keep a link up to each of these members, and to nobody else."""
+        if self._stopped:
+            return  # the disk failed in the very turn that changed the members
         node = self._node
         wanted = {member.id: member.address for member in peers}
         if node.raft is not None and node.raft.removed:

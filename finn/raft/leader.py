@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from finn.errors import MembershipError, Overloaded
+from finn.errors import MembershipError, Overloaded, ProtocolError
 from finn.raft.configuration import Configuration, Member
 from finn.raft.entries import COMMANDS, CONFIGURATION, NOOP, Entry, make_entry
 from finn.raft.membership import check_change
@@ -120,10 +120,20 @@ class Leader:
         self._maybe_promote()
 
     def answered(self, sender: int, reply: AppendReply, now: float) -> None:
-        """Take a follower's answer."""
+        """Take a follower's answer.
+
+        Raises:
+            ProtocolError: it answers what was never sent; nothing changed.
+        """
         progress = self.progress.get(sender)
         if progress is None:
             return
+        if (
+            reply.round > self._rounds.newest
+            or max(reply.match_index, reply.rejected_index) > self._raft.log.last_index
+        ):
+            # A round of the future would keep the lease for ever.
+            raise ProtocolError("an answer to what was never sent")
         progress.last_heard = now
         progress.connected = True
         if not self._believe(progress, reply):

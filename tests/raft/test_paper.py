@@ -432,11 +432,12 @@ class InstallSnapshotTests(SynchronousTestCase):
         node.acknowledge(3)
         node.wait(0.2)
         node.host.take_snapshot()
-        node.gets(2, AppendReply(1, False, 99, 0, 5, 2, 0))
+        newest = node.said(AppendEntries, 2)[-1].round
+        node.gets(2, AppendReply(1, False, newest, 0, 5, 2, 0))
         node.drain()
         self.assertEqual(node.host.snapshots_wanted, [2])
         assert node.raft.leader is not None
         self.assertIs(node.raft.leader.progress[2].state, ProgressState.SNAPSHOT)
-        node.gets(2, AppendReply(1, True, 99, 5))
+        node.gets(2, AppendReply(1, True, newest, 5))
         node.propose()
         self.assertEqual(node.said(AppendEntries, 2)[-1].prev_log_index, 5)
