@@ -220,6 +220,8 @@ class Driver:
             store.append(ready.entries)
         if ready.log_ticket:
             self._sync(ready.log_ticket)
+        if self.stopped:
+            return  # the disk failed at once
         for peer, first, size in ready.fetches:
             self._fetch(peer, first, size)
         for peer in ready.snapshots:

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, LogError, ProtocolError
+from finn.errors import FinnError, ProtocolError
 from finn.protocols.link import MemberLink, dial
 from finn.protocols.wire import (
     SnapshotAccept,
@@ -293,7 +293,7 @@ class SnapshotReceiver:
             self.link.send(encode(SnapshotAck(self.size)))
 
     def _not_finished(self, failure: Failure) -> None:
-        if failure.check(LogError) is None:
+        if failure.check(FinnError) is None:
             self.log.failure("a received snapshot could not be installed", failure)
         else:
             self.log.error(

@@ -36,6 +36,11 @@ def vote_requested(raft: Server, sender: int, message: RequestVote, now: float) 
     ):
         _refuse(raft, sender, message)
         return
+    if raft.amnesic:
+        raft.out.event(
+            "warn", "A majority may have forgotten what it acknowledged, voting nevertheless: "
+            "writes acknowledged before the crash may be lost",
+        )  # fmt: skip
     if raft.voted_for != sender:
         raft.set_state(raft.current_term, sender)
     raft.timer.restart(now)

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import Compacted, OutcomeUnknown
+from finn.errors import Compacted, DiskFailed, OutcomeUnknown
 from finn.node.applying import Applying
 from finn.node.host import Host
 from finn.node.proposals import Proposals
@@ -132,3 +132,18 @@ class Overtaken(SynchronousTestCase):
         taking.addErrback(finished.append)
         cluster.advance(1)
         self.assertEqual((len(finished), store.snapshots), (1, []))
+
+
+class DiskFails(SynchronousTestCase):
+    def test_in_the_turn_that_changes_the_members(self) -> None:
+        """A node that gave up dials nobody, whatever its last turn still had to do."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        node = cluster.nodes[cluster.leader()]
+        raft = node.raft
+        assert raft is not None
+        node.fatal(DiskFailed("no space"))
+        node.links.follow(raft.peers)
+        cluster.advance(5)
+        self.assertEqual(node.links._dialers, {})
