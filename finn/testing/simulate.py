@@ -83,23 +83,22 @@ def _report(simulation: Simulation, real: float) -> None:
     outcomes = ", ".join(f"{simulation.outcomes[o]} {o.value}" for o in Outcome)
     print(f"  faults          {counts}")
     print(f"  operations      {outcomes}, longest gap {simulation.longest_gap:.1f} s")
-    print(
-        f"  speed           {minutes:.1f} minutes in {real:.1f} s: {minutes * 60 / real:.0f} fold"
-    )
+    fold = minutes * MINUTE / real
+    print(f"  speed           {minutes:.1f} minutes in {real:.1f} s of one core, {fold:.0f} fold")
     print(f"trace {simulation.trace}", flush=True)
 
 
 def _one(seed: int, seconds: float, verbose: bool) -> bool:
     print(f"seed {seed}")
     print(Simulation(seed).drawn, flush=True)
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         simulation = run_seed(seed, seconds, verbose)
     except Exception:
         traceback.print_exc(file=sys.stdout)
         print(f"seed {seed} failed; {replay_command(seed, seconds)}")
         return False
-    _report(simulation, time.perf_counter() - began)
+    _report(simulation, time.process_time() - began)
     return True
 
 
