@@ -93,6 +93,10 @@ class MembershipError(NotApplied):
     """A change of membership was refused; nothing changed."""
 
 
+class MembershipBusy(MembershipError):
+    """The change cannot be made now; a moment later it may."""
+
+
 class LogError(FinnError):
     """Base of the errors of log and snapshot stores."""
 

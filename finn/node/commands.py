@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from finn.errors import CommandError, MembershipError
+from finn.errors import CommandError, MembershipError, NotReady
 from finn.node.builtin import NO_REPLY, BuiltinTable
 from finn.node.clients import CLIENT_COMMANDS
 from finn.node.info import INFO_COMMANDS
@@ -40,6 +40,8 @@ def raft_state(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTPEERS", 0, 0, group="cluster", queues=True)
 def raft_peers(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Addresses of the members with their state, sorted by address."""
+    if node.raft is None and node.identity.cluster_id:
+        raise NotReady()  # an empty answer would say that there is no cluster here
     return [word for pair in node.links.peer_states() for word in pair]
 
 

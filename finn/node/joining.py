@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from finn.errors import CommandError, FinnError
+from finn.errors import CommandError, FinnError, NotReady
 from finn.raft.configuration import Configuration, Member
 from finn.raft.entries import CONFIGURATION, Entry, make_entry
 from finn.raft.ready import HardState
@@ -76,8 +76,8 @@ class Joining:
     async def found(self, configuration: Configuration) -> Entry:
         """Write the first entry of a new cluster: its configuration, at index 1 of term 1.
 
-        The cluster id comes last: it says that the rest is there. A crash before it leaves a node
-        that is still fresh; its next start begins again.
+        The cluster id comes last: it says that the rest is there, over a power loss at any level.
+        A crash before it leaves a node that is still fresh; its next start begins again.
         """
         node = self._node
         store = node.store
@@ -85,7 +85,7 @@ class Joining:
         payload = configuration.encode()
         entry = make_entry(1, 1, CONFIGURATION, node.wall_ms(), 0, 0, [payload])
         store.append([entry])
-        await store.sync()
+        await store.sync(durable=True)
         node.identity.cluster_id = node.standing.new_cluster_id()
         node.identity.joined = True
         await node.standing.save_identity()
@@ -138,6 +138,9 @@ class Joining:
     async def _has_cluster(self, address: str) -> bool:
         try:
             peers = await self._node.ask_node(address, b"RAFTPEERS")
+        except CommandError as e:
+            # A member that is still restoring says so; a fresh node has an empty list at once.
+            return str(e) == NotReady.reply
         except Exception:
             return False
         return bool(peers)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from finn.errors import MembershipError
+from finn.errors import MembershipBusy, MembershipError
 from finn.node.runs import Run, Waiter
 from finn.options import split_address
 from finn.raft.configuration import Configuration, Member
@@ -126,7 +126,7 @@ class Membership:
                     change(raft.configuration), node.wall_ms(), node.now()
                 )
                 break
-            except MembershipError:
+            except MembershipBusy:
                 if node.now() + RETRY > deadline:
                     raise
             await node.sleep(RETRY)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finn.errors import MembershipError, NotLeader
+from finn.errors import MembershipBusy, NotLeader
 from finn.raft import snapshots, voting
 from finn.raft.configuration import Configuration
 from finn.raft.entries import Entry
@@ -154,7 +154,7 @@ class Raft(Server):
         self.now = now
         leader = self._require_leader()
         if leader.transfer is not None:
-            raise MembershipError("ERR leadership is being handed over, try again later")
+            raise MembershipBusy("ERR leadership is being handed over, try again later")
         return leader.change_membership(configuration, wall_ms)
 
     def leader_contact(self, sender: int, term: int, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from finn.errors import MembershipError, Overloaded, ProtocolError
+from finn.errors import MembershipBusy, MembershipError, Overloaded, ProtocolError
 from finn.raft.configuration import Configuration, Member
 from finn.raft.entries import COMMANDS, CONFIGURATION, NOOP, Entry, make_entry
 from finn.raft.membership import check_change
@@ -319,10 +319,10 @@ class Leader:
         raft = self._raft
         if not self._is_own_term_committed:
             # BUGS 5.4: the bug of single-server changes found in 2015 (raft-dev, Ongaro).
-            raise MembershipError("ERR the leader has not committed an entry of its term yet")
+            raise MembershipBusy("ERR the leader has not committed an entry of its term yet")
         if raft.configuration.index > raft.commit_index:
             # BUGS 5.4 (hashicorp#158): majorities of old and new overlap for one change only.
-            raise MembershipError("ERR another change of the members is under way")
+            raise MembershipBusy("ERR another change of the members is under way")
         check_change(raft.configuration, configuration)
         return self._append(CONFIGURATION, wall_ms, 0, [configuration.encode()])
 
