@@ -239,8 +239,11 @@ class ILogStore(Interface):
     def append(entries: Sequence[Entry]) -> None:
         """Write at the end; contiguous, beginning at last_index + 1 (asserted)."""
 
-    def sync() -> Deferred[None]:
-        """Fires when all that was appended before is as durable as the level says."""
+    def sync(durable: bool = False) -> Deferred[None]:
+        """Fires when all that was appended before is as durable as the level says.
+
+        With ``durable`` it survives a power loss, whatever the level says.
+        """
 
     def truncate_suffix(index: int) -> None:
         """Remove ``index`` and everything above it."""

@@ -141,8 +141,12 @@ class GroupCommit:
         return self._wait(self._sync_waiters, self._synced)
 
     def finish(self) -> Deferred[None]:
-        """Sync, whatever the level; fires when all is durable. No change may follow."""
+        """The last sync, whatever the level; no change may follow."""
         self._stop_timer()
+        return self.wait_durable()
+
+    def wait_durable(self) -> Deferred[None]:
+        """Sync now, whatever the level; fires when all changes so far are durable."""
         self._sync_wanted = self._synced < self._change
         done = self._wait(self._sync_waiters, self._synced)
         self.start()

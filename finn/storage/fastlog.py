@@ -335,8 +335,8 @@ class FastLog:
     def busy_since(self) -> float | None:
         return self._commit.busy_since
 
-    def sync(self) -> Deferred[None]:
-        return self._commit.wait()
+    def sync(self, durable: bool = False) -> Deferred[None]:
+        return self._commit.wait_durable() if durable else self._commit.wait()
 
     def save_state(self, state: HardState) -> Deferred[None]:
         if self._commit.failed is not None:

@@ -54,7 +54,7 @@ class InMemLog:
         self.log_bytes += sum(entry.size for entry in entries)
         self._entries += entries
 
-    def sync(self) -> Deferred[None]:
+    def sync(self, durable: bool = False) -> Deferred[None]:
         return succeed(None)
 
     def truncate_suffix(self, index: int) -> None:

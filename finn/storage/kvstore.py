@@ -141,9 +141,11 @@ class KeyValueStore:
             self.last_time = entries[-1].time
             self._kick()
 
-    def sync(self) -> Deferred[None]:
+    def sync(self, durable: bool = False) -> Deferred[None]:
         if self._failure is not None:
             return fail(self._failure)
+        if durable:
+            self._pending.sync = True
         self._kick()
         batch = self._pending
         if batch.empty:

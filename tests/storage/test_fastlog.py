@@ -207,6 +207,18 @@ class MediumTests(FastLogTestCase):
         self.assertEqual(self.store.durable_index, 10)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_durable_at_once_when_asked(self) -> None:
+        """What has to survive a power loss need not wait for the level's second."""
+        self.store.append([sample_entry(1)])
+        durable = self.store.sync(durable=True)
+        self.assertNoResult(durable)
+        self.disk.step_all()
+        self.successResultOf(durable)
+        self.assertEqual(self.store.durable_index, 1)
+        self.assertTrue(self.store.sync(durable=True).called)
+        lost = self.reopen(self.files.power_cut(Random(0)))
+        self.assertEqual(lost.last_index, 1)
+
     def test_no_write_while_a_sync_runs(self) -> None:
         """What is appended meanwhile follows on the disk thread, in order."""
         self.store.append([sample_entry(1)])

@@ -109,6 +109,17 @@ class KeyValueStoreTests(SynchronousTestCase):
         self.assertEqual([batch.sync for batch in self.engine.batches], [False, True])
         self.assertEqual(self.store.durable_index, 2)
 
+    def test_durable_at_once_when_asked(self) -> None:
+        """At any level, with all that was appended before."""
+        self.store = self.opened(Durability.LOW)
+        self.store.append([sample_entry(1)])
+        self.store.append([sample_entry(2)])
+        durable = self.store.sync(durable=True)
+        self.disk.step_all()
+        self.successResultOf(durable)
+        self.assertEqual([batch.sync for batch in self.engine.batches], [False, True])
+        self.assertEqual(self.store.durable_index, 2)
+
     def test_truncation_lowers_what_is_under_way(self) -> None:
         """An entry that is cut off while it is written does not count as durable."""
         self.store.append(sample_entries(1, 5))

@@ -1,0 +1,213 @@
+"""Snapshots of a node: of whole entries, behind which nothing is missing, whatever breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+import finn
+from finn.errors import CorruptLog, DiskFailed
+from finn.interfaces import SnapshotMeta
+from finn.node import applying, transfers
+from finn.testing.cluster import MemoryCluster
+from finn.testing.faulty import PowerCut
+from tests.node.support import Client, Journal
+
+MANY = 700  # more than the apply loop runs between two looks at the clock
+
+
+class Stranger(finn.Machine):
+    """Another machine."""
+
+    def __init__(self) -> None:
+        self.x = 0
+
+
+class SnapshotTests(SynchronousTestCase):
+    """Three nodes that keep no more log than they have to."""
+
+    def setUp(self) -> None:
+        self.cluster = MemoryCluster(Journal, trailing_bytes=0)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.member = (self.leader + 1) % 3
+
+    def node(self, member: int) -> Any:
+        return self.cluster.nodes[member]
+
+    def put(self, *names: str) -> None:
+        for name in names:
+            self.cluster.execute("PUT", name, "x")
+        self.cluster.advance(0.5)
+
+    def take(self, member: int) -> SnapshotMeta:
+        meta = self.cluster.result(self.node(member).snapshots.take())
+        assert isinstance(meta, SnapshotMeta)
+        return meta
+
+    def damage(self, member: int, meta: SnapshotMeta) -> None:
+        """Stop a member and flip a bit of its snapshot."""
+        self.cluster.stop(member)
+        files = self.cluster.computers[member].files
+        files.flip_bit(f"data/snapshots/{meta.id}/state.bin", meta.size // 2)
+
+    def restart_alone(self, member: int) -> None:
+        """Start it where nobody can send it anything."""
+        self.cluster.partition([member])
+        computer = self.cluster.computers[member]
+        if not computer.running:
+            computer.start()
+        self.cluster.wait_until(lambda: computer.failure or computer.node.raft)
+
+    # -- what survives ------------------------------------------------------------------------
+
+    def test_everything_survives_a_restart_of_all(self) -> None:
+        """Killed all at once, they have every acknowledged write (redisraft#14)."""
+        self.put("a", "b")
+        self.take(self.member)
+        self.put("c")
+        for member in range(3):
+            self.cluster.crash(member)
+        self.cluster.start()
+        self.put("d")
+        wanted = dict.fromkeys([b"a", b"b", b"c", b"d"], b"x")
+        self.assertEqual([self.cluster.machine(m).values for m in range(3)], [wanted] * 3)
+
+    def test_a_damaged_newest_snapshot_falls_back_to_the_older(self) -> None:
+        """And the log behind the older one is still there (camunda#3573)."""
+        self.put("a")
+        self.take(self.member)
+        self.put("b", "c")
+        newest = self.take(self.member)
+        self.put("d")
+        self.cluster.result(self.node(self.member).snapshots.shrink())
+        self.damage(self.member, newest)
+        self.restart_alone(self.member)
+        self.assertIsNone(self.cluster.computers[self.member].failure)
+        self.assertEqual(self.node(self.member).raft.log.last_index, newest.index + 1)
+        self.cluster.heal()
+        wanted = dict.fromkeys([b"a", b"b", b"c", b"d"], b"x")
+        self.cluster.wait_until(lambda: self.cluster.machine(self.member).values == wanted)
+        self.assertEqual(self.node(self.member).snapshots.installed, 0)
+
+    def test_a_damaged_only_snapshot_falls_back_to_the_log(self) -> None:
+        """So that all of the log stays while there is just one."""
+        self.node(self.member).store._segment_bytes = 1
+        self.put("a", "b", "c")
+        only = self.take(self.member)
+        self.put("d")
+        self.assertEqual(self.node(self.member).store.first_index, 1)
+        self.damage(self.member, only)
+        self.restart_alone(self.member)
+        self.assertIsNone(self.cluster.computers[self.member].failure)
+        self.cluster.heal()
+        wanted = dict.fromkeys([b"a", b"b", b"c", b"d"], b"x")
+        self.cluster.wait_until(lambda: self.cluster.machine(self.member).values == wanted)
+        self.assertEqual(self.node(self.member).snapshots.installed, 0)
+
+    def test_a_gap_behind_the_snapshot_is_refused_with_one_line(self) -> None:
+        """A node that lacks entries must not go on as if it had them."""
+        self.put("a")
+        self.take(self.member)
+        self.put("b")
+        self.take(self.member)
+        self.cluster.result(self.node(self.member).snapshots.shrink())
+        self.cluster.stop(self.member)
+        computer = self.cluster.computers[self.member]
+        computer.files.rmtree("data/snapshots")
+        computer.start()
+        self.cluster.wait_until(lambda: computer.failure)
+        self.assertIsInstance(computer.failure, CorruptLog)
+        self.assertIn("the newest snapshot ends at 0", str(computer.failure))
+
+    def test_a_snapshot_of_another_machine_is_refused(self) -> None:
+        """Its bytes mean something else."""
+        self.put("a")
+        self.take(self.member)
+        computer = self.cluster.computers[self.member]
+        computer.kill()
+        self.patch(computer, "_machine", Stranger)
+        computer.start()
+        self.cluster.wait_until(lambda: computer.failure)
+        self.assertIsInstance(computer.failure, DiskFailed)
+        self.assertIn("was written by machine", str(computer.failure))
+
+    def test_a_founding_cut_short_begins_again(self) -> None:
+        """Whatever was written when the power went: the next start makes the same cluster."""
+        for number in range(1, 60):
+            cluster = MemoryCluster(Journal, size=1)
+            self.addCleanup(cluster.close)
+            computer = cluster.computers[0]
+            files = computer.files
+            files.cut_at(number)
+            try:
+                computer.start()
+                cluster.advance(1)
+            except PowerCut:
+                pass
+            self.flushLoggedErrors(PowerCut)
+            finished = not files.dead
+            computer.cut_power()
+            cluster.start()
+            self.assertEqual(cluster.execute("PUT", "a", "1"), b"OK", number)
+            cluster.close()
+            if finished:
+                return
+        self.fail("the founding has no end")
+
+    # -- what a snapshot is of ----------------------------------------------------------------
+
+    def test_a_snapshot_is_of_whole_entries(self) -> None:
+        """It says up to which entry it holds the state, and holds just that."""
+        self.patch(applying, "SLICE", 0.0)
+        client = Client(self.cluster, self.leader)
+        machine = self.cluster.machine(self.member)
+        client.send(*["NOTE x"] * MANY)
+        self.cluster.nodes[self.leader].driver.turn()  # type: ignore[union-attr]
+        client.send("NOTE y")
+        while not machine.rows:
+            self.cluster.world.scheduler.step()
+        self.assertLess(len(machine.rows), MANY)
+        self.take(self.member)
+        self.cluster.restart(self.member)
+        self.cluster.wait_until(self.cluster.settled)
+        self.cluster.advance(0.5)
+        rows = self.cluster.machine(self.leader).rows
+        self.assertEqual(len(rows), MANY + 1)
+        self.assertTrue(self.cluster.machine(self.member).rows == rows)
+
+    # -- what comes from the leader -----------------------------------------------------------
+
+    def test_no_second_snapshot_while_one_loads(self) -> None:
+        """The machine is between two states (openraft eed681d5)."""
+        node = self.node(self.member)
+        leader = self.node(self.leader).raft
+        meta = SnapshotMeta(999, leader.current_term, 0, leader.configuration)
+        node.snapshots.restoring = True
+        wanted = node.snapshots.transfers._wanted
+        self.assertFalse(wanted(leader.node_id, leader.current_term, meta))
+        node.snapshots.restoring = False
+        self.assertTrue(wanted(leader.node_id, leader.current_term, meta))
+
+    def test_a_snapshot_that_was_overtaken_changes_nothing(self) -> None:
+        """What came meanwhile by the log is not undone (redisraft#449)."""
+        self.put("a")
+        meta = self.take(self.member)
+        self.put("b")
+        node = self.node(self.member)
+        before = node.applying.last_applied
+        sender = self.node(self.leader).raft.node_id
+        self.cluster.result(Deferred.fromCoroutine(node.snapshots.transfers._install(meta, sender)))
+        self.assertEqual((node.applying.last_applied, node.snapshots.installed), (before, 0))
+        self.assertIn(b"b", self.cluster.machine(self.member).values)
+
+    def test_a_transfer_pins_the_log_within_a_bound(self) -> None:
+        """A follower that is ill must not fill the leader's disk (typesense#2821)."""
+        transfer = self.node(self.leader).snapshots.transfers
+        transfer._pins[self.node(self.member).raft.node_id] = 10
+        self.assertEqual((transfer.pinned(20), transfer.pinned(5)), (10, 5))
+        self.patch(transfers, "MAX_PINNED_BYTES", 0)
+        self.assertEqual(transfer.pinned(20), 20)
