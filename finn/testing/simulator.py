@@ -207,9 +207,9 @@ class Simulation:
         return len(members) == 1 and self.addresses_known()
 
     def addresses_known(self) -> bool:
-        """Whether every running node knows all members by their addresses."""
+        """Whether all nodes run, and every one knows all members by their addresses."""
         addresses = {c.address for c in self.computers}
-        return all(
+        return all(c.running for c in self.computers if c.runs) and all(
             m.address in addresses for raft in self._cores() for m in raft.configuration.members
         )
 
