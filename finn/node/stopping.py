@@ -63,8 +63,9 @@ async def _close_storage(node: Node) -> None:
         try:
             await node.store.close()
         except Exception as e:
+            if clean:  # else it was said already why
+                node.log.error("closing the log failed: {error}", error=str(e))
             clean = False
-            node.log.error("closing the log failed: {error}", error=str(e))
     if clean and node.store_open:
         node.identity.stopped_cleanly()
         try:
