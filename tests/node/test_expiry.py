@@ -84,6 +84,15 @@ class ExpiryTests(SynchronousTestCase):
         self.assertEqual([machine.look(now, b"k") for machine in machines], [None] * 3)
         self.assertEqual(len({dump(machine) for machine in machines}), 1)
 
+    def test_leadership_lost_meanwhile(self) -> None:
+        """A read whose empty entry cannot be committed is refused when leadership is lost."""
+        self.cluster.advance(10.0)
+        leader = self.cluster.leader()
+        self.cluster.partition([leader])
+        before = self.cluster.world.now
+        self.assertEqual(self.client.ask("GET k"), b"-ERR leader not known\r\n")
+        self.assertLess(self.cluster.world.now - before, 3.0)
+
     def test_a_time_to_live_is_fresh(self) -> None:
         """TTL after a while of nothing is told by the leader's clock."""
         self.cluster.advance(3.0)
