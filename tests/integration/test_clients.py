@@ -18,6 +18,7 @@ from tests.integration.cluster import IntegrationTestCase
 from tests.integration.process import environment, need
 from tests.integration.resp import Client
 from tests.integration.terminal import Terminal
+from tests.protocols.certificates import Authority
 
 PROGRAMS = Path(__file__).resolve().parent / "clients"
 REDIGO = Path("/usr/share/gocode/src/github.com/gomodule/redigo")
@@ -298,6 +299,20 @@ class CommandLineTests(IntegrationTestCase):
         self.assertEqual(self.ask(node.address, "PING", FINN_SECRET="open sesame")[0], 0)
         code, _, err = self.ask(node.address, "PING")
         self.assertEqual((code, err), (1, "NOAUTH Authentication required.\n"))
+
+    def test_tls(self) -> None:
+        """With a certificate of the cluster's CA it speaks TLS; without TLS nobody answers."""
+        authority = Authority(str(Path(self.mktemp()).resolve()))
+
+        def flags(name: str) -> list[str]:
+            cert, key = authority.issue(name)
+            return ["--tls-cert", cert, "--tls-key", key, "--tls-ca", authority.path]
+
+        node = self.cluster().add(*flags("node")).start()
+        node.wait_log("[Leader]")
+        self.assertEqual(self.ask(*flags("client"), node.address, "PING"), (0, "PONG\n", ""))
+        plain = self.ask("--timeout", "0.5", node.address, "PING")
+        self.assertEqual(plain, (1, "", "ERR no leader was found in time\n"))
 
 
 class DocumentsTests(IntegrationTestCase):
