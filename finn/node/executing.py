@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, UnknownCommand
+from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, Overloaded, UnknownCommand
 from finn.node.runs import NOBODY, OpaqueRun, Run, Waiter
 from finn.options import Consistency
 from finn.raft.core import Role
@@ -78,6 +78,9 @@ class Executing:
             raise UnknownCommand(cmd[0])
         elif not leads and forward:
             node.forwarding.forward(run, cmd, level, timeout)
+        elif kind != Kind.READ and node.proposals.full:
+            # A client is not read for a while; an application has to be told.
+            raise Overloaded()
         elif kind == Kind.WRITE:
             node.dispatch.propose(run, pack_command(cmd), 1)
         elif kind == Kind.READ:

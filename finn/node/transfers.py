@@ -97,7 +97,12 @@ class Transfers:
         node = self._node
         if self._inbox is None:
             self._inbox = SnapshotInbox(
-                node.snapshots.store, node.reactor, self._wanted, self._contact, self._complete
+                node.snapshots.store,
+                node.reactor,
+                self._wanted,
+                self._contact,
+                self._complete,
+                node.fatal,
             )
         self._inbox.offered(link, offer)
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, ProtocolError
+from finn.errors import DiskFailed, FinnError, ProtocolError
 from finn.protocols.link import MemberLink, dial
 from finn.protocols.wire import (
     SnapshotAccept,
@@ -293,7 +293,9 @@ class SnapshotReceiver:
             self.link.send(encode(SnapshotAck(self.size)))
 
     def _not_finished(self, failure: Failure) -> None:
-        if failure.check(FinnError) is None:
+        if failure.check(DiskFailed):
+            self._inbox.failed(failure.value)
+        elif failure.check(FinnError) is None:
             self.log.failure("a received snapshot could not be installed", failure)
         else:
             self.log.error(
@@ -308,7 +310,10 @@ class SnapshotReceiver:
         self._inbox.ended(self, keep=False)
 
     def _disk_failed(self, failure: Failure) -> None:
-        self.log.failure("a snapshot cannot be written", failure)
+        if failure.check(DiskFailed):
+            self._inbox.failed(failure.value)
+        else:
+            self.log.failure("a snapshot cannot be written", failure)
         self.link.abort("the snapshot cannot be written")
 
     def _stuck(self) -> None:
@@ -347,6 +352,7 @@ class SnapshotInbox:
         contact: ``contact(sender id, term)``: a sign of the leader.
         complete: ``complete(meta, sender id)``: it is durable; may return a Deferred that fires
             when it is installed.
+        failed: told when the disk failed, after which nothing should be tried again.
     """
 
     log = Logger()
@@ -358,9 +364,11 @@ class SnapshotInbox:
         offer: Callable[[int, int, SnapshotMeta], bool],
         contact: Callable[[int, int], None],
         complete: Callable[[SnapshotMeta, int], Any],
+        failed: Callable[[DiskFailed], None],
     ) -> None:
         self.clock = clock
         self.contact = contact
+        self.failed = failed
         self.receiver: SnapshotReceiver | None = None
         self._store = store
         self._offer = offer

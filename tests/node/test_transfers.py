@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.errors import DiskFailed
 from finn.raft.core import Raft
 from finn.testing.cluster import MemoryCluster
 from finn.testing.network import NetworkSettings
 from tests.node.support import Journal
+
+
+class FullDisk(SynchronousTestCase):
+    def test_no_space_for_a_received_snapshot(self) -> None:
+        """The node stops, as it does when its log cannot be written."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        leader = cluster.leader()
+        member = (leader + 1) % 3
+        cluster.crash(member)
+        snapshots = cluster.nodes[leader].snapshots
+        for i in range(2):
+            cluster.execute("PUT", f"large{i}", "x" * 500_000)
+            cluster.result(snapshots.take())
+        cluster.result(snapshots.shrink())
+        computer = cluster.computers[member]
+        computer.files.fail("write", 1, errno.ENOSPC, times=99, path="snapshots")
+        computer.start()
+        cluster.wait_until(lambda: computer.failure)
+        self.assertIsInstance(computer.failure, DiskFailed)
+        self.assertIn("No space left", str(computer.failure))
 
 
 class LeaderThatLeaves(SynchronousTestCase):

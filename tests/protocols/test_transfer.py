@@ -64,7 +64,10 @@ class Receiver:
         self.contacts: list[tuple[int, int]] = []
         self.completed: list[tuple[SnapshotMeta, int]] = []
         self.installing: Any = None
-        self.inbox = SnapshotInbox(self.store, clock, self.offer, self.contact, self.complete)
+        self.failures: list[Exception] = []
+        self.inbox = SnapshotInbox(
+            self.store, clock, self.offer, self.contact, self.complete, self.failures.append
+        )
 
     def offer(self, sender: int, term: int, meta: SnapshotMeta) -> bool:
         self.offers.append((sender, term, meta.index))
@@ -388,8 +391,16 @@ class Transfers(SynchronousTestCase):
         sink.flushed = lambda: fail(DiskFailed("gone"))
         self.wire.pump()
         self.assertTrue(self.wire.far.aborted)
-        self.assertEqual(len(self.flushLoggedErrors(DiskFailed)), 1)
+        self.assertEqual([str(e) for e in self.receiver.failures], ["gone"])
         self.successResultOf(self.receiver.inbox.stop())
+
+    def test_a_disk_that_fails_at_the_end(self) -> None:
+        """The receiver's node is told, or it would be sent the same again and again."""
+        self.receiver.installing = fail(DiskFailed("full"))
+        _, outcome = self.send(self.wire)
+        self.wire.pump()
+        self.failureOf(outcome, "could not use it")
+        self.assertEqual([str(e) for e in self.receiver.failures], ["full"])
 
     def test_stopping_in_a_transfer(self) -> None:
         """Both sides stop at once, and nothing is left."""
