@@ -293,8 +293,9 @@ class SnapshotReceiver:
             self.link.send(encode(SnapshotAck(self.size)))
 
     def _not_finished(self, failure: Failure) -> None:
-        if failure.check(DiskFailed):
-            self._inbox.failed(failure.value)
+        error = failure.value
+        if isinstance(error, DiskFailed):
+            self._inbox.failed(error)
         elif failure.check(FinnError) is None:
             self.log.failure("a received snapshot could not be installed", failure)
         else:
@@ -310,8 +311,9 @@ class SnapshotReceiver:
         self._inbox.ended(self, keep=False)
 
     def _disk_failed(self, failure: Failure) -> None:
-        if failure.check(DiskFailed):
-            self._inbox.failed(failure.value)
+        error = failure.value
+        if isinstance(error, DiskFailed):
+            self._inbox.failed(error)
         else:
             self.log.failure("a snapshot cannot be written", failure)
         self.link.abort("the snapshot cannot be written")
