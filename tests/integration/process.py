@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -54,6 +55,14 @@ def need(tool: str) -> str:
             raise AssertionError(f"CI has no {tool}")
         raise SkipTest(f"{tool} is not installed")
     return path
+
+
+def need_package(name: str) -> None:
+    """Skip where a Python package is missing, but fail in CI."""
+    if importlib.util.find_spec(name) is None:
+        if os.environ.get("CI"):
+            raise AssertionError(f"CI has no {name}")
+        raise SkipTest(f"{name} is not installed")
 
 
 def environment() -> dict[str, str]:

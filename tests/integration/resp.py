@@ -202,12 +202,12 @@ class FollowingClient:
             if self._client is None:
                 self._client = Client(self._port, self.timeout, self.access)
         except OSError as e:
-            self._turn()
+            self.turn()
             return Answer(Outcome.REFUSED, e)
         try:
             reply = self._client.do(*words)
         except OSError as e:
-            self._turn()
+            self.turn()
             return Answer(Outcome.UNKNOWN, e)
         if not isinstance(reply, ErrorReply):
             return Answer(Outcome.DONE, reply)
@@ -217,7 +217,7 @@ class FollowingClient:
         elif text.startswith("UNKNOWN"):
             return Answer(Outcome.UNKNOWN, reply)
         elif text.startswith(NOT_APPLIED):
-            self._turn()
+            self.turn()
         else:
             return Answer(Outcome.DONE, reply)
         return Answer(Outcome.REFUSED, reply)
@@ -252,8 +252,9 @@ class FollowingClient:
             self.close()
             self._port = port
 
-    def _turn(self) -> None:
+    def turn(self, steps: int = 1) -> None:
+        """Ask another node from now on."""
         self.close()
         known = self._port in self.ports
         at = self.ports.index(self._port) if known else -1
-        self._port = self.ports[(at + 1) % len(self.ports)]
+        self._port = self.ports[(at + steps) % len(self.ports)]

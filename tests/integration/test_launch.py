@@ -9,7 +9,7 @@ import subprocess
 
 from tests.integration.cluster import Cluster, IntegrationTestCase
 from tests.integration.ports import free_port
-from tests.integration.process import NodeProcess, need, until
+from tests.integration.process import NodeProcess, need, need_package, until
 
 
 class LaunchTests(IntegrationTestCase):
@@ -51,6 +51,7 @@ class LaunchTests(IntegrationTestCase):
         ):
             run = subprocess.run([*cli, *words], capture_output=True, text=True, timeout=30)
             self.assertEqual(run.stdout.strip(), expected, words)
+        need_package("redis")
         import redis
 
         for protocol in (2, 3):

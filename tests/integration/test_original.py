@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.integration.cluster import Cluster, IntegrationTestCase
+from tests.integration.process import need_package
 from tests.integration.resp import ErrorReply
 
 LEVELS = ("low", "medium", "high")
@@ -156,8 +157,10 @@ class OriginalTests(IntegrationTestCase):
 
     def test_bolt(self) -> None:
         """All cases on bolt."""
+        need_package("lmdb")
         self.run_cases("bolt")
 
     def test_leveldb(self) -> None:
         """All cases on leveldb."""
+        need_package("plyvel")
         self.run_cases("leveldb")
