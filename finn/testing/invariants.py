@@ -42,6 +42,7 @@ class Invariants:
         self._traced = workload.traced
         self.lenient = False
         self.newest = 0
+        self._newest_term = 0
         self.writes = 0
         self._broken: Violation | None = None
         self._leaders: dict[int, str] = {}
@@ -141,7 +142,8 @@ class Invariants:
         other = self._leaders.setdefault(term, computer.address)
         if other != computer.address:
             raise Violation(f"{other} and {computer.address} both lead in term {term}")
-        if self.lenient:
+        if self.lenient or term < self._newest_term:
+            # Votes that come late make a leader of a term that is over: it commits nothing.
             return
         log = raft.log
         if log.last_index < self.newest:
@@ -176,6 +178,7 @@ class Invariants:
                     f"{computer.address} commits {entry}, "
                     f"in term {committed[entry.index][0]} another one was"
                 )
+            self._newest_term = max(self._newest_term, entry.term)
         self.newest = max(self.newest, last)
 
     # -- the end of a stretch -----------------------------------------------------------------
