@@ -125,5 +125,5 @@ class FaultTests(SynchronousTestCase):
             self.assertTrue(applied <= reached <= applied + unknown, shown)
             self.assertGreater(applied, 100, shown)
             total += run.ends
-        # Every end was met.
-        self.assertEqual(sorted(total), ["applied", "not applied", "unknown"], total)
+        # The runs were hard enough.
+        self.assertGreater(total["unknown"], 0, total)
