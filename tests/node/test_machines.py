@@ -87,6 +87,7 @@ class ReplicatedTests(SynchronousTestCase):
         cluster.advance(1)
         self.assertEqual([cluster.machine(m).values for m in range(3)], [{b"broken": b"value"}] * 3)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 3)
+        self.assertEqual([computer.failure for computer in cluster.computers], [None] * 3)
 
     def test_memory_error_stops_the_node(self) -> None:
         """After a MemoryError while applying the state cannot be trusted."""

@@ -14,6 +14,7 @@ from finn.protocols.handshake import (
     LinkIdentity,
     LinkRefused,
     WrongPeer,
+    _prove,
 )
 from finn.protocols.wire import frame
 
@@ -278,6 +279,9 @@ class Attacks(SynchronousTestCase):
         a.run()
         b.run()
         self.assertNotEqual(a.proof, b.proof)
+        cuts = ([b"ab", b"c"], [b"a", b"bc"])
+        proofs = {_prove("s3cret", b"", fields, [], b"") for fields in cuts}
+        self.assertEqual(len(proofs), 2)
 
     def test_a_relay_between_two_channels(self) -> None:
         """Over TLS both must be at the ends of one channel."""

@@ -153,7 +153,7 @@ class ElectionBugTests(SynchronousTestCase):
         for _ in range(11):
             node.wait(0.1)
             if node.raft.role is Role.LEADER:
-                node.acknowledge(4)
+                node.acknowledge(4, 0)  # lags, or it would be promoted
         self.assertIs(node.raft.role, Role.FOLLOWER)
 
     def test_busy_leader_checks_its_quorum(self) -> None:
@@ -460,6 +460,20 @@ class ReplicationBugTests(SynchronousTestCase):
                 node.gets(2, AppendReply(1, True, message.round, 1))
         self.assertEqual(node.host.snapshots_wanted, [2])
 
+    def test_what_a_lost_link_held_is_sent_again(self) -> None:
+        """hashicorp#612: entries that were under way on a lost link are not waited for."""
+        node = Single()
+        node.lead_on()
+        node.propose()
+        node.raft.peer_lost(2, node.now)
+        node.raft.peer_connected(2, node.now)
+        node.drain()
+        node.said(AppendEntries, 2)
+        node.wait(0.1)
+        last = node.said(AppendEntries, 2)[-1]
+        node.gets(2, AppendReply(1, False, last.round, 0, last.prev_log_index, 2, 0))
+        self.assertEqual([e.index for e in node.said(AppendEntries, 2)[-1].entries], [2])
+
     def test_peer_that_lost_entries(self) -> None:
         """A peer that lacks what it acknowledged is served again, and no longer counted."""
         node = Single()
@@ -543,6 +557,18 @@ class ReadBugTests(SynchronousTestCase):
         round = node.said(AppendEntries, 2)[-1].round
         node.gets(2, AppendReply(1, False, round, 0, 1, 1, 0))
         self.assertEqual(node.host.reads, [("a", 1)])
+
+    def test_lease_waits_for_the_term(self) -> None:
+        """etcd#7331: a majority that answers is none that has an entry of the term."""
+        node = Single(terms=(1,))
+        node.lead()
+        for peer in (2, 3):
+            node.acknowledge(peer, 0)
+        self.assertEqual(node.raft.commit_index, 0)
+        self.assertFalse(node.raft.lease_valid(node.now))
+        node.wait(0.1)
+        node.acknowledge(2, 2)
+        self.assertTrue(node.raft.lease_valid(node.now))
 
     def test_lease_counts_from_the_sending(self) -> None:
         """An answer that was long under way does not prolong the lease from its arrival."""
@@ -746,6 +772,31 @@ class MembershipBugTests(SynchronousTestCase):
                 node.gets(2, AppendReply(1, True, last.round, 2))
                 node.wait(1.05)
             self.assertEqual((node.raft.role, node.raft.removed), (Role.FOLLOWER, True), trouble)
+
+    def test_leader_that_leaves_does_not_wait_for_its_successor(self) -> None:
+        """A successor that never catches up does not keep it: the others elect one."""
+        node = Single(members(1, 2, 3, 4))
+        node.lead_on()
+        self.change(node, members(2, 3, 4))
+        node.propose()
+        for peer in (2, 3):
+            node.acknowledge(peer, 2)
+        self.assertTrue(node.raft.removed)
+        for _ in range(11):
+            for peer in (2, 3, 4):
+                for message in node.said(AppendEntries, peer)[-1:]:
+                    node.gets(peer, AppendReply(1, True, message.round, 2))
+            node.wait(0.1)
+        self.assertIs(node.raft.role, Role.FOLLOWER)
+
+    def test_new_leader_promotes_nobody_at_once(self) -> None:
+        """The same bug by way of the promotion of a learner."""
+        node = Single()
+        with_learner = members(1, 2, 3, learners=(4,))
+        node.append((0, 0), configuration_entry(1, 1, with_learner), term=1, commit=1)
+        node.lead()
+        node.acknowledge(4)
+        self.assertEqual(node.raft.configuration.voters, (1, 2, 3))
 
     def test_learner_is_promoted_when_it_has_caught_up(self) -> None:
         """Not before its addition is committed, and not while it lags."""

@@ -1,0 +1,240 @@
+"""Mutants of what clients are told."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, mutant
+
+_DRIVER = "finn/node/driver.py"
+_PROPOSALS = "finn/node/proposals.py"
+_RUNS = "finn/node/runs.py"
+_APPLYING = "finn/node/applying.py"
+_TRANSACTIONS = "finn/node/transactions.py"
+_FORWARDING = "finn/node/forwarding.py"
+_EXECUTING = "finn/node/executing.py"
+_OUTCOMES = "tests.node.test_outcomes.OutcomeTests.test_"
+_EXEC = "tests.node.test_atomic.AtomicTests.test_"
+_PROPOSED = "tests.node.test_failure.ProposalsTests.test_"
+_FAILURE = "tests.node.test_failure.FailureTests.test_"
+_CLIENT = "tests.test_client.OutcomeTests.test_"
+_SERVER = "tests.protocols.test_server.Pipelines.test_"
+
+CLIENTS = (
+    # 6.1
+    mutant(
+        "failed-entry-is-tried-again", "6.1", _APPLYING,
+        "            self.paused = True\n            self._fatal(e)\n            return False",
+        "            return False",
+        "tests.node.test_machines.ReplicatedTests.test_memory_error_stops_the_node",
+    ),
+    mutant(
+        "applied-entry-is-applied-again", "6.1", _APPLYING,
+        "        self.last_applied = entry.index\n",
+        "        self.last_applied = entry.index - 1\n",
+        "tests.testing.test_cluster.TestCluster.test_it_serves_on_every_member",
+    ),
+    # 6.2
+    mutant(
+        "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",
+        "            elif head is None or head.data is None:\n                return\n",
+        "            elif head is None:\n                return\n"
+        "            elif head.data is None:\n                pass\n",
+        _SERVER + "replies_keep_order_behind_open_slots",
+    ),
+    mutant(
+        "reply-goes-past-the-slots", "6.2", "finn/protocols/replies.py",
+        "        if self._slots:\n            self._pending += 1",
+        "        if False:\n            self._pending += 1",
+        _SERVER + "replies_keep_order_behind_open_slots",
+    ),
+    mutant(
+        "one-error-for-many-commands", "6.2", _RUNS,
+        "self.complete([encode_error(error_text(error))] * len(self.commands))",
+        "self.complete([encode_error(error_text(error))])",
+        _PROPOSED + "what_was_not_appended_is_certainly_not_applied",
+    ),
+    mutant(
+        "run-ends-twice", "6.2", _RUNS,
+        "        if slot is not None:\n            self.slot = None\n"
+        "            slot.fill(replies[0]",
+        "        if slot is not None:\n            slot.fill(replies[0]",
+        _OUTCOMES + "an_outcome_is_told_once",
+    ),
+    mutant(
+        "slot-is-filled-twice", "6.2", "finn/protocols/slots.py",
+        "        if self.data is not None:\n", "        if False:\n",
+        _SERVER + "a_slot_is_filled_once",
+    ),
+    mutant(
+        "transaction-is-torn-by-the-clock", "6.2", _APPLYING,
+        "elif count <= COMMANDS_PER_LOOK or transaction:", "elif count <= COMMANDS_PER_LOOK:",
+        _EXEC + "a_long_transaction_is_one_piece",
+    ),
+    mutant(
+        "transaction-is-torn-on-followers", "6.2", _APPLYING,
+        "if room <= 0 and not inside:", "if room <= 0:",
+        _EXEC + "a_long_transaction_is_one_piece_on_followers",
+    ),
+    mutant(
+        "transaction-without-its-marks", "6.2", _TRANSACTIONS,
+        'payload = b"".join([_MULTI, *packed, _EXEC])', 'payload = b"".join(packed)',
+        _EXEC + "a_long_transaction_is_one_piece_on_followers",
+        "tests.node.test_transactions.ClusterTests.test_all_nodes_run_it",
+        also=(
+            Edit(
+                _TRANSACTIONS,
+                "node.dispatch.propose_for(connection, run, payload, len(packed) + 2)",
+                "node.dispatch.propose_for(connection, run, payload, len(packed))",
+            ),
+        ),
+    ),
+    mutant(
+        "transaction-with-an-error-is-run", "6.2", _TRANSACTIONS,
+        "        if queued.failed:\n", "        if False:\n",
+        "tests.node.test_transactions.TranscriptTests.test_node",
+    ),
+    # 6.3
+    mutant(
+        "committed-write-is-called-unknown", "6.3", _DRIVER,
+        "node.proposals.forget(OutcomeUnknown(), above=raft.commit_index)",
+        "node.proposals.forget(OutcomeUnknown())",
+        _OUTCOMES + "what_is_committed_is_answered_after_stepping_down",
+    ),
+    mutant(
+        "all-writes-keep-their-runs", "6.3", _PROPOSALS,
+        "            if index <= above:\n", "            if True:\n",
+        _PROPOSED + "what_was_not_appended_is_certainly_not_applied",
+    ),
+    mutant(
+        "appended-write-is-told-to-try-elsewhere", "6.3", _DRIVER,
+        "node.proposals.forget(OutcomeUnknown(), above=raft.commit_index)",
+        "node.proposals.forget(NotLeader(raft.leader_address), above=raft.commit_index)",
+        _FAILURE + "write_of_a_leader_without_a_majority_is_unknown",
+    ),
+    mutant(
+        "another-leaders-entry-is-taken-for-ours", "6.3", _PROPOSALS,
+        "        if batch.term != entry.term:\n", "        if False:\n",
+        _PROPOSED + "overwritten_entry_is_unknown",
+    ),
+    # 6.4
+    mutant(
+        "nobody-waits-for-the-next-leader", "6.4", _DRIVER,
+        "elif raft.leader_address or now - self._leaderless_since > LEADER_WAIT:", "else:",
+        _OUTCOMES + "what_waits_learns_the_next_leader",
+    ),
+    mutant(
+        "waits-for-a-leader-for-ever", "6.4", _DRIVER,
+        "elif raft.leader_address or now - self._leaderless_since > LEADER_WAIT:",
+        "elif raft.leader_address:",
+        _OUTCOMES + "without_a_next_leader_the_wait_ends",
+    ),
+    mutant(
+        "forwarded-command-finds-no-leader", "6.4", _FORWARDING,
+        "        elif text.startswith(\"TRY \") and self._node.now() < item.deadline:\n",
+        "        elif False:\n",
+        _OUTCOMES + "a_forwarded_command_follows_the_leader",
+    ),
+    mutant(
+        "crash-is-noticed-by-the-timeout", "6.4", "finn/node/links.py",
+        "if refused and raft is not None and peer_id == raft.leader_id:", "if False:",
+        "tests.testing.test_cluster.TestCluster.test_a_crash_is_survived",
+    ),
+    mutant(
+        "stopping-leader-hands-nothing-over", "6.4", "finn/node/handover.py",
+        "            raft.transfer_leadership(target, node.now())\n", "            pass\n",
+        _OUTCOMES + "a_leader_that_stops_waits_for_the_next_one",
+    ),
+    # 6.5
+    mutant(
+        "committed-entry-is-overwritten", "6.5", "finn/raft/follower.py",
+        "                    raft.reinstall()\n"
+        "                    self._refuse(sender, message, 0, 0)\n"
+        "                    return False\n                assert index > self.verified_index",
+        "                assert index > self.verified_index",
+        "tests.raft.test_bugs.SnapshotBugTests.test_committed_entries_are_never_truncated",
+    ),
+    mutant(
+        "entry-is-skipped", "6.5", _APPLYING,
+        "            first = self.last_applied + 1\n            entries",
+        "            first = self.last_applied + 2\n            entries",
+        "tests.testing.test_cluster.TestCluster.test_it_serves_on_every_member",
+    ),
+    # 6.6
+    mutant(
+        "forwarded-write-is-sent-again", "6.6", _FORWARDING,
+        '                    item.run.fail(OutcomeUnknown("the link to the leader was lost"))\n',
+        "                    item.peer = 0\n"
+        "                    self._waiting[request_id] = item\n",
+        _OUTCOMES + "a_forwarded_write_is_not_sent_twice",
+    ),
+    mutant(
+        "client-sends-a-write-again", "6.6", "finn/client.py",
+        'if not harmless and e.args != ("not connected",):', "if False:",
+        _CLIENT + "a_lost_write_is_unknown",
+    ),
+    mutant(
+        "client-tries-again-after-unknown", "6.6", "finn/client.py",
+        'if text.startswith("UNKNOWN "):', "if False:",
+        _CLIENT + "unknown_replies",
+        also=(
+            Edit(
+                "finn/client.py",
+                "elif not text.startswith(_AGAIN):",
+                'elif not text.startswith((*_AGAIN, "UNKNOWN ")):',
+            ),
+        ),
+    ),
+    # 7.6
+    mutant(
+        "timed-out-write-stays-queued", "7.6", _PROPOSALS,
+        "                del batch.runs[at]\n                batch.count -= len(run.commands)\n",
+        "                del batch.runs[at]\n",
+        _PROPOSED + "one_run_taken_back",
+    ),
+    mutant(
+        "write-in-flight-is-called-withdrawn", "7.6", _PROPOSALS,
+        '            batch.fail(OutcomeUnknown("request timed out after it was appended"))',
+        "            batch.fail(DeadlinePassed())",
+        _PROPOSED + "deadlines",
+    ),
+    mutant(
+        "timed-out-execute-is-called-withdrawn", "7.6", _EXECUTING,
+        '            run.fail(OutcomeUnknown("request timed out after it was appended"))',
+        "            run.fail(DeadlinePassed())",
+        _OUTCOMES + "a_write_in_flight_that_times_out_is_unknown",
+    ),
+    mutant(
+        "withdrawn-write-is-called-unknown", "7.6", _PROPOSALS,
+        "            self.pending_bytes -= batch.bytes\n            batch.fail(error)\n\n"
+        "    def forget",
+        "            self.pending_bytes -= batch.bytes\n"
+        "            batch.fail(OutcomeUnknown())\n\n    def forget",
+        _PROPOSED + "what_was_not_appended_is_certainly_not_applied",
+    ),
+    mutant(
+        "failed-node-is-silent", "7.6", _DRIVER,
+        'self._node.proposals.forget(OutcomeUnknown(unknown))', "pass",
+        _OUTCOMES + "a_failed_node_tells_the_truth",
+    ),
+    # 7.7
+    mutant(
+        "watch-sees-no-write", "7.7", "finn/node/dispatch.py",
+        "            node.transactions.written(run.commands)\n", "            pass\n",
+        _FAILURE + "watch",
+    ),
+    mutant(
+        "watch-survives-lost-leadership", "7.7", _DRIVER,
+        "            node.transactions.lost_track()\n", "",
+        "tests.node.test_transactions.ClusterTests.test_a_new_leader_ends_the_watch",
+    ),
+    mutant(
+        "watch-does-not-wait-for-writes-before-it", "7.7", _TRANSACTIONS,
+        "        if node.proposals.idle:\n", "        if True:\n",
+        _EXEC + "watch_waits_for_the_writes_before_it",
+    ),
+    mutant(
+        "command-without-keys-is-no-write", "7.7", _TRANSACTIONS,
+        "                self.lost_track()\n                return",
+        "                continue",
+        _EXEC + "a_write_that_names_no_keys_makes_watches_dirty",
+    ),
+)  # fmt: skip

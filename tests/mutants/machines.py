@@ -1,0 +1,97 @@
+"""Mutants of how machines are run: equal everywhere, or not at all."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import mutant
+
+_HOST = "finn/node/host.py"
+_APPLYING = "finn/node/applying.py"
+_REPLICATED = "tests.node.test_machines.ReplicatedTests.test_"
+_OPAQUE = "tests.node.test_machines.OpaqueTests.test_"
+_NODE = "tests.node.test_equal.EqualTests.test_"
+
+MACHINES = (
+    # 6.7
+    mutant(
+        "machine-sees-its-own-clock", "6.7", _HOST,
+        "        return Call(now, seed, self.log)",
+        "        import time\n\n        return Call(time.time_ns(), seed, self.log)",
+        _REPLICATED + "clock_and_chance_survive_a_change_of_leader",
+    ),
+    mutant(
+        "machine-draws-its-own-chance", "6.7", _HOST,
+        "        return Call(now, seed, self.log)",
+        "        return Call(now, random.getrandbits(64), self.log)",
+        _REPLICATED + "clock_and_chance_survive_a_change_of_leader",
+    ),
+    mutant(
+        "commands-of-an-entry-draw-the-same", "6.7", "finn/declarative.py",
+        "random.Random(seed << _POSITION_BITS | position)", "random.Random(seed)",
+        _REPLICATED + "commands_of_one_entry_draw_differently",
+    ),
+    mutant(
+        "marks-of-a-transaction-do-not-count", "6.7", _APPLYING,
+        "            position += transaction\n", "",
+        "tests.node.test_transactions.ClusterTests.test_all_nodes_run_it",
+    ),
+    mutant(
+        "long-run-forgets-its-position", "6.7", _APPLYING,
+        "self.host.execute(part, call, position + i, replies, run.resp3)",
+        "self.host.execute(part, call, position, replies, run.resp3)",
+        _NODE + "chance_in_a_long_pipeline_is_the_same_everywhere",
+    ),
+    mutant(
+        "time-of-entries-goes-back", "6.7", "finn/raft/leader.py",
+        "log.last_index + 1, raft.current_term, kind, max(time, log.last_time),",
+        "log.last_index + 1, raft.current_term, kind, time,",
+        _REPLICATED + "clock_and_chance_survive_a_change_of_leader",
+    ),
+    mutant(
+        "sets-are-answered-as-they-lie", "6.7", "finn/resp/replies.py",
+        "sorted(", "list(",
+        "tests.resp.test_replies.EncodeValueTests.test_sets_are_sorted",
+    ),
+    mutant(
+        "error-undoes-nothing-but-on-the-leader", "6.7", _HOST,
+        "            except (MemoryError, RecursionError):\n                raise\n"
+        "            except Exception as e:\n",
+        "            except (MemoryError, RecursionError):\n                raise\n"
+        "            except Exception as e:\n                if replies is None:\n"
+        "                    raise\n",
+        _REPLICATED + "an_error_in_a_machine_is_a_reply_and_all_nodes_stay_equal",
+    ),
+    mutant(
+        "leader-uses-its-first-closure", "6.7", _APPLYING,
+        "        if isinstance(run, OpaqueRun):\n            value, ok = values[0]\n",
+        "        if isinstance(run, OpaqueRun):\n"
+        "            value, ok = run.call.mutate(), True  # type: ignore[misc]\n",
+        _NODE + "the_mutation_is_that_of_the_call_at_apply",
+    ),
+    # 7.5
+    mutant(
+        "memory-error-is-a-reply", "7.5", _HOST,
+        "            except (MemoryError, RecursionError):\n                raise\n"
+        "            except Exception",
+        "            except Exception",
+        _REPLICATED + "memory_error_stops_the_node",
+    ),
+    mutant(
+        "memory-error-of-an-imachine-is-a-reply", "7.5", _HOST,
+        "        except (MemoryError, RecursionError):\n            raise\n"
+        "        except Exception as e:\n            return",
+        "        except Exception as e:\n            return",
+        _NODE + "memory_error_in_an_imachine_stops_the_node",
+    ),
+    mutant(
+        "unknown-committed-command-is-skipped", "7.5", _HOST,
+        "            raise UnknownCommand(name)\n        return route",
+        "            return next(iter(self._routes.values()))\n        return route",
+        _NODE + "a_committed_command_nobody_knows_stops_the_node",
+    ),
+    mutant(
+        "failed-node-serves-on", "7.5", "finn/node/service.py",
+        "        self.raft = None\n        if self.port is not None:\n",
+        "        if self.port is not None:\n",
+        _NODE + "a_failed_node_serves_nothing",
+    ),
+)  # fmt: skip

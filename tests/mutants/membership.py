@@ -1,0 +1,232 @@
+"""Mutants of membership: changes, joining, removal, founding."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, mutant
+
+_LEADER = "finn/raft/leader.py"
+_SERVER = "finn/raft/server.py"
+_CHANGES = "finn/node/membership.py"
+_BUGS = "tests.raft.test_bugs.MembershipBugTests.test_"
+_NODE = "tests.node.test_membership.MembershipTests.test_"
+
+MEMBERSHIP = (
+    # 4.1
+    mutant(
+        "two-changes-in-flight", "4.1", _LEADER,
+        "if raft.configuration.index > raft.commit_index:", "if False:",
+        _BUGS + "one_change_at_a_time",
+    ),
+    mutant(
+        "leader-adopts-late", "4.1", _LEADER,
+        "        if kind == CONFIGURATION:\n", "        if False:\n",
+        _BUGS + "removed_peer_neither_counts_nor_stays",
+        _BUGS + "leader_removes_itself",
+    ),
+    mutant(
+        "adopted-when-committed", "4.1", "finn/raft/log.py",
+        "return self._configurations[-1] if self._configurations else self.snapshot_configuration",
+        "return self.snapshot_configuration",
+        _BUGS + "adopted_when_appended",
+    ),
+    mutant(
+        "change-before-a-commit-of-the-term", "4.1", _LEADER,
+        "        if not self._is_own_term_committed:\n            # BUGS 5.4",
+        "        if False:\n            # BUGS 5.4",
+        _BUGS + "needs_a_commit_of_the_own_term",
+    ),
+    mutant(
+        "promotion-before-a-commit-of-the-term", "4.1", _LEADER,
+        "if self.transfer is not None or not self._is_own_term_committed:",
+        "if self.transfer is not None:",
+        _BUGS + "new_leader_promotes_nobody_at_once",
+    ),
+    mutant(
+        "promotion-while-a-change-is-in-flight", "4.1", _LEADER,
+        "if raft.leader is not self or configuration.index > raft.commit_index:",
+        "if raft.leader is not self:",
+        _BUGS + "learner_is_promoted_when_it_has_caught_up",
+    ),
+    mutant(
+        "several-members-at-once", "4.1", "finn/raft/membership.py",
+        "if len(changed) > 1:", "if False:",
+        _BUGS + "one_step_only",
+    ),
+    # 4.2
+    mutant(
+        "truncated-configuration-holds", "4.2", "finn/raft/log.py",
+        "            self._configurations.pop()\n", "            break\n",
+        _BUGS + "rolled_back",
+    ),
+    mutant(
+        "truncated-configuration-on-the-disk-holds", "4.2", "finn/storage/recovery.py",
+        "        image.configurations.pop()\n", "        break\n",
+        "tests.storage.test_contract_fastlog.FastLogMedium",
+    ),
+    # 4.3
+    mutant(
+        "history-removes-a-newcomer", "4.3", _SERVER,
+        "elif previous.get(self.node_id) is not None:", "else:",
+        _BUGS + "history_removes_nobody",
+    ),
+    mutant(
+        "snapshot-wins-over-the-log", "4.3", "finn/raft/log.py",
+        "if snapshot_index < e.index <= self.last_index", "if False",
+        _BUGS + "log_wins_over_the_snapshot",
+    ),
+    mutant(
+        "members-forgotten-by-a-restart", "4.3", "finn/node/opening.py",
+        "terms, configurations = list(store.terms), list(store.configurations)",
+        "terms, configurations = list(store.terms), []",
+        _NODE + "members_survive_a_restart",
+    ),
+    mutant(
+        "members-forgotten-by-a-snapshot", "4.3", "finn/storage/meta.py",
+        "configuration=Configuration.decode(members, fields[\"configuration_index\"]),",
+        "configuration=Configuration(),",
+        "tests.storage.test_snapshots.MetaTests.test_round_trip",
+    ),
+    # 4.4
+    mutant(
+        "removed-id-is-added-again", "4.4", _CHANGES,
+        "if member is None and not hello.fresh:", "if False:",
+        _NODE + "a_removed_node_comes_back_under_a_new_id_only",
+    ),
+    mutant(
+        "removed-node-keeps-its-id", "4.4", "finn/node/opening.py",
+        "        node.identity = self._draw()\n        return",
+        "        return",
+        _NODE + "a_removed_node_comes_back_under_a_new_id_only",
+    ),
+    # 4.5
+    mutant(
+        "voter-becomes-a-learner", "4.5", "finn/raft/membership.py",
+        "if was is not None and will_be is not None and was.voter and not will_be.voter:",
+        "if False:",
+        _BUGS + "one_step_only",
+    ),
+    mutant(
+        "last-voter-is-removed", "4.5", "finn/raft/membership.py",
+        "    if not new.voters:\n", "    if False:\n",
+        _BUGS + "one_step_only",
+    ),
+    mutant(
+        "lagging-learner-is-promoted", "4.5", _LEADER,
+        "if progress.state is ProgressState.REPLICATE and is_caught_up:", "if True:",
+        _BUGS + "learner_is_promoted_when_it_has_caught_up",
+    ),
+    # 4.6
+    mutant(
+        "change-answered-before-commit", "4.6", _CHANGES,
+        "        await waiter.deferred\n", "",
+        _NODE + "an_addition_is_answered_when_it_is_committed",
+    ),
+    mutant(
+        "change-of-an-old-list", "4.6", _CHANGES,
+        "        deadline = node.now() + node.options.request_timeout\n",
+        "        deadline = node.now() + node.options.request_timeout\n"
+        "        changed = change(self._members())\n",
+        _NODE + "additions_at_once_lose_nobody",
+        also=(
+            Edit(_CHANGES, "change(raft.configuration), node.wall_ms()", "changed, node.wall_ms()"),
+        ),
+    ),
+    # 4.7
+    mutant(
+        "joined-twice", "4.7", _CHANGES,
+        "if member is not None and member.address == address:", "if False:",
+        _NODE + "a_member_is_not_added_twice",
+    ),
+    mutant(
+        "joined-from-another-cluster", "4.7", _CHANGES,
+        "if hello.cluster_id not in (0, node.identity.cluster_id):", "if False:",
+        _NODE + "a_member_of_another_cluster_is_not_added",
+    ),
+    mutant(
+        "link-into-another-cluster", "4.7", "finn/protocols/handshake.py",
+        "if cluster_id and cluster_id != dialer_cluster:", "if False:",
+        "tests.protocols.test_handshake.Refusals.test_another_cluster",
+    ),
+    mutant(
+        "link-to-another-id", "4.7", "finn/protocols/handshake.py",
+        "if dialled and dialled != node_id:", "if False:",
+        "tests.protocols.test_handshake.Refusals.test_another_id",
+    ),
+    mutant(
+        "link-to-itself", "4.7", "finn/protocols/handshake.py",
+        'if peer.kind != "probe" and peer.node_id == identity.node_id:', "if False:",
+        "tests.protocols.test_handshake.Refusals.test_itself",
+    ),
+    mutant(
+        "everybody-founds-a-cluster", "4.7", "finn/node/joining.py",
+        "if options.join[0] != options.address or await self._was_removed():",
+        "if await self._was_removed():",
+        _NODE + "only_the_first_of_the_list_founds",
+    ),
+    mutant(
+        "wiped-first-node-founds-again", "4.7", "finn/node/joining.py",
+        "            if await self._has_cluster(address):", "            if False:",
+        _NODE + "a_wiped_first_node_joins_its_cluster",
+    ),
+    mutant(
+        "mistaken-founder-goes-on", "4.7", "finn/node/standing.py",
+        'if hello.kind == "raft" and 0 < hello.cluster_id < self._node.identity.cluster_id:',
+        "if False:",
+        _NODE + "a_mistaken_founder_stops",
+    ),
+    mutant(
+        "one-node-under-two-addresses", "4.7", _CHANGES,
+        "        newcomer = Member(hello.node_id, address, voter)\n",
+        "        newcomer = Member(node.random.getrandbits(63), address, voter)\n",
+        _NODE + "a_node_that_moved_is_one_member",
+    ),
+    mutant(
+        "leader-adds-itself-under-another-address", "4.7", _CHANGES,
+        "        if hello.node_id == node.identity.node_id:\n", "        if False:\n",
+        _NODE + "a_leader_is_not_added_by_another_name",
+    ),
+    # 4.8
+    mutant(
+        "leaving-leader-counts-itself", "4.8", _LEADER,
+        "self._is_voter = raft.node_id in configuration.voters", "self._is_voter = True",
+        _BUGS + "leader_removes_itself",
+    ),
+    mutant(
+        "leaving-leader-stays", "4.8", _LEADER,
+        "            self._leave(raft.now)\n", "            pass\n",
+        _BUGS + "leader_removes_itself",
+        _BUGS + "leader_that_leaves_always_goes",
+    ),
+    mutant(
+        "leaving-leader-waits-for-ever", "4.8", _LEADER,
+        "            if transfer.leaving:\n", "            if False:\n",
+        _BUGS + "leader_that_leaves_does_not_wait_for_its_successor",
+    ),
+    mutant(
+        "removed-founder-founds-again", "4.8", "finn/node/joining.py",
+        "if options.join[0] != options.address or await self._was_removed():",
+        "if options.join[0] != options.address:",
+        "tests.node.test_removed_founder.RemovedFounder.test_it_waits_for_its_cluster",
+    ),
+    mutant(
+        "removed-node-accepts-links", "4.8", "finn/node/links.py",
+        '        if node.raft.removed:\n            return "the node was removed',
+        '        if False:\n            return "the node was removed',
+        _NODE + "a_removed_node_is_quiet",
+    ),
+    mutant(
+        "removed-node-dials-on", "4.8", "finn/node/links.py",
+        "            wanted = {}\n", "            pass\n",
+        _NODE + "a_removed_node_is_quiet",
+    ),
+    mutant(
+        "removed-node-reads", "4.8", "finn/node/reading.py",
+        "if raft is None or raft.removed:", "if raft is None:",
+        _NODE + "a_removed_node_serves_nothing",
+    ),
+    mutant(
+        "removal-forgotten-by-a-restart", "4.8", "finn/node/standing.py",
+        "self._node.identity.removed = True", "pass",
+        _NODE + "a_removed_node_is_quiet_after_a_restart",
+    ),
+)  # fmt: skip

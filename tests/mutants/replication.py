@@ -1,0 +1,188 @@
+"""Mutants of replication and commit."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import mutant
+
+_FOLLOWER = "finn/raft/follower.py"
+_LEADER = "finn/raft/leader.py"
+_REPLICATION = "finn/raft/replication.py"
+_LOG = "finn/raft/log.py"
+_BUGS = "tests.raft.test_bugs.ReplicationBugTests.test_"
+_MEMBERS = "tests.raft.test_bugs.MembershipBugTests.test_"
+
+REPLICATION = (
+    # 2.1
+    mutant(
+        "commits-earlier-terms-by-counting", "2.1", _LEADER,
+        "if index <= raft.commit_index or index < self._term_start:",
+        "if index <= raft.commit_index:",
+        _BUGS + "figure_8",
+        "tests.raft.test_paper.LeadersTests.test_commits_the_own_term_only",
+    ),
+    # 2.2
+    mutant(
+        "commit-index-follows-any-message", "2.2", _FOLLOWER,
+        "        if commit > raft.commit_index:\n", "        if commit != raft.commit_index:\n",
+        "tests.raft.test_paper.AppendEntriesTests.test_rule_5_only_greater",
+    ),
+    mutant(
+        "match-index-moves-back", "2.2", "finn/raft/progress.py",
+        "            return False\n        self.match_index = index",
+        "            pass\n        self.match_index = index",
+        "tests.raft.test_progress.ProgressTests.test_match_never_moves_back",
+        _BUGS + "late_reply",
+    ),
+    mutant(
+        "late-refusal-counts", "2.2", _REPLICATION,
+        "return  # BUGS 5.2 (raft.tla#18): late", "pass",
+        _BUGS + "late_reply",
+    ),
+    mutant(
+        "probe-index-is-a-match", "2.2", "finn/raft/progress.py",
+        "self.next_index = max(next_index, self.match_index + 1)",
+        "self.next_index = max(next_index, self.match_index + 1)\n"
+        "        self.match_index = self.next_index - 1",
+        _BUGS + "many_refusals_are_one",
+        "tests.raft.test_paper.LeadersTests.test_inconsistency",
+        "tests.raft.test_bugs.AmnesiaTests.test_acknowledgement_of_the_former_life",
+    ),
+    # 2.3
+    mutant(
+        "duplicate-truncates", "2.3", _FOLLOWER,
+        "                if term == entry.term:\n",
+        "                if term == entry.term and index <= raft.commit_index:\n",
+        _BUGS + "late_duplicate_truncates_nothing",
+    ),
+    # 2.4
+    mutant(
+        "commits-what-is-not-verified", "2.4", _FOLLOWER,
+        "commit = min(message.leader_commit, self.verified_index)",
+        "commit = min(message.leader_commit, log.last_index)",
+        _BUGS + "commit_not_past_what_is_verified",
+    ),
+    mutant(
+        "acknowledges-what-is-not-verified", "2.4", _FOLLOWER,
+        "match = min(self.verified_index, raft.log.persisted_index)",
+        "match = raft.log.persisted_index",
+        _BUGS + "acknowledges_only_what_is_verified",
+    ),
+    mutant(
+        "acknowledges-what-is-not-durable", "2.4", _FOLLOWER,
+        "match = min(self.verified_index, raft.log.persisted_index)",
+        "match = self.verified_index",
+        "tests.raft.test_paper.StateTests.test_persistent_before_responding_log",
+    ),
+    # 2.5
+    mutant(
+        "heartbeat-finds-no-conflict", "2.5", _FOLLOWER,
+        "elif not (self._agrees(sender, message) and self._merge(sender, message)):",
+        "elif entries and not (self._agrees(sender, message) and self._merge(sender, message)):",
+        _BUGS + "conflict_without_entries",
+    ),
+    # 2.6
+    mutant(
+        "each-refusal-is-a-probe", "2.6", _REPLICATION,
+        "return  # BUGS 5.2 (openraft 6d53aa12): an answer to what was sent before the probe",
+        "pass",
+        _BUGS + "many_refusals_are_one",
+    ),
+    mutant(
+        "refusal-names-the-wrong-index", "2.6", _FOLLOWER,
+        "raft.current_term, False, message.round, 0, message.prev_log_index,",
+        "raft.current_term, False, message.round, 0, raft.log.last_index,",
+        _BUGS + "refusal_names_what_was_refused",
+    ),
+    # 2.7
+    mutant(
+        "half-is-a-quorum", "2.7", "finn/raft/configuration.py",
+        "return len(self.voters) // 2 + 1", "return (len(self.voters) + 1) // 2",
+        _BUGS + "quorum_of_even_numbers",
+    ),
+    mutant(
+        "learners-commit", "2.7", _LEADER,
+        "self._voters = [self.progress[v] for v in configuration.voters if v != raft.node_id]",
+        "self._voters = [self.progress[v] for v in sorted(members)]",
+        _BUGS + "learners_do_not_commit",
+    ),
+    mutant(
+        "learners-elect", "2.7", "finn/raft/candidate.py",
+        "tally = sum(1 for v in raft.configuration.voters if v in self._granted)",
+        "tally = len(self._granted)",
+        "tests.raft.test_bugs.ElectionBugTests.test_learners_vote_does_not_count",
+    ),
+    mutant(
+        "progress-is-not-sorted", "2.7", _LEADER,
+        "        matches.sort(reverse=True)\n", "",
+        _BUGS + "unsorted_progress",
+    ),
+    mutant(
+        "own-disk-counts-early", "2.7", _LEADER,
+        "matches.append(raft.log.persisted_index)", "matches.append(raft.log.last_index)",
+        _BUGS + "own_disk_counts_when_it_has_it",
+    ),
+    # 2.8
+    mutant(
+        "overwritten-entry-counts-as-durable", "2.8", _LOG,
+        "self._tickets = deque((ticket, min(last, index)) for ticket, last in self._tickets)",
+        "pass",
+        "tests.raft.test_log.RaftLogTests.test_truncation_lowers_old_tickets",
+        _BUGS + "overwritten_entry_is_not_durable",
+    ),
+    mutant(
+        "reset-log-counts-as-durable", "2.8", _LOG,
+        "        self._tickets.clear()\n", "",
+        "tests.raft.test_log.RaftLogTests.test_reset_voids_tickets",
+    ),
+    mutant(
+        "fetched-entries-are-not-compared", "2.8", _REPLICATION,
+        "            and log.term_at(entries[-1].index) == entries[-1].term\n", "",
+        _BUGS + "fetched_entries_of_another_time",
+    ),
+    mutant(
+        "truncated-entries-are-written", "2.8", _LOG,
+        "        while self._fresh and self._fresh[-1].index >= index:\n"
+        "            self._fresh.pop()\n",
+        "",
+        "tests.raft.test_log.RaftLogTests.test_truncation_before_the_store_knew",
+    ),
+    mutant(
+        "truncated-suffix-under-way-counts", "2.8", "finn/storage/commit.py",
+        "self._covered_index = min(self._covered_index, index)", "pass",
+        "tests.storage.test_fastlog.HighTests.test_truncation_lowers_what_a_running_sync_covers",
+    ),
+    mutant(
+        "truncated-batch-under-way-counts", "2.8", "finn/storage/kvstore.py",
+        "written.last = min(written.last, index - 1)", "pass",
+        "tests.storage.test_kvstore.KeyValueStoreTests.test_truncation_lowers_what_is_under_way",
+    ),
+    # 2.9
+    mutant(
+        "removed-peer-stays", "2.9", _LEADER,
+        "if knows or now >= progress.leave_at:", "if False:",
+        _MEMBERS + "removed_peer_neither_counts_nor_stays",
+    ),
+    mutant(
+        "removed-peer-that-is-away-stays", "2.9", _LEADER,
+        "if knows or now >= progress.leave_at:", "if knows:",
+        _MEMBERS + "removed_peer_that_is_away",
+    ),
+    # 2.10
+    mutant(
+        "slow-disk-is-silent", "2.10", _FOLLOWER,
+        "if last <= log.persisted_index or (late and log.persisted_index < previous):",
+        "if last <= log.persisted_index:",
+        _BUGS + "slow_disk_does_not_look_dead",
+    ),
+    mutant(
+        "lost-window-is-waited-for", "2.10", _REPLICATION,
+        "        pr.probe(max(next_index, 1), self._rounds.newest + 1)\n", "",
+        _BUGS + "what_a_lost_link_held_is_sent_again",
+    ),
+    mutant(
+        "peer-that-lost-entries-is-refused-for-ever", "2.10", _REPLICATION,
+        "if reply.round <= pr.match_round:\n                return",
+        "if True:\n                return",
+        _BUGS + "peer_that_lost_entries",
+    ),
+)  # fmt: skip
