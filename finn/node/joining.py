@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from finn.errors import CommandError, FinnError, NotReady
 from finn.raft.configuration import Configuration, Member
+from finn.raft.core import Role
 from finn.raft.entries import CONFIGURATION, Entry, make_entry
 from finn.raft.ready import HardState
 from finn.storage.identity import ASIDE_PREFIX
@@ -99,6 +100,13 @@ class Joining:
         pause = FIRST_PAUSE
         said = ""
         while others and not self._stopped and not self._is_settled():
+            if node.raft is not None and node.raft.role is Role.LEADER:
+                # The others would name the leader: this node, at its old address.
+                await self._rename()
+                if self._is_settled():
+                    return
+                await node.sleep(FIRST_PAUSE)
+                continue
             for address in others:
                 outcome = await self._ask(address)
                 if outcome is None or self._stopped:
@@ -147,8 +155,11 @@ class Joining:
 
     async def rename_alone(self) -> None:
         """The only member has a new address: nobody else has to be told."""
+        await self._node.when_leader()
+        await self._rename()
+
+    async def _rename(self) -> None:
         node = self._node
-        await node.when_leader()
         try:
             await node.membership.rename(node.identity.node_id, node.options.address)
         except FinnError as e:
