@@ -38,9 +38,8 @@ WRITE = int(Kind.WRITE)
 READ = int(Kind.READ)
 LOCAL = int(Kind.LOCAL)
 OPAQUE = int(Kind.OPAQUE)
-# Reads executed before the first look at how much they bring; then more, while that is little.
-FIRST_SLICE = 16
-SMALL_REPLIES = 64 * 1024
+# Bytes of replies that one connection gets in a turn, and one portion.
+LARGE_REPLIES = 256 * 1024
 _GROUPED = (WRITE, READ)
 
 
@@ -162,7 +161,12 @@ class Dispatch:
         """Run commands of any mixture, grouping neighbours of the same kind."""
         group: list[list[bytes]] = []
         group_kind = 0
-        for cmd in commands:
+        portion = 0
+        for position, cmd in enumerate(commands):
+            if portion >= connection.portion:
+                self._flush_group(connection, group, group_kind)
+                self._postpone(connection, commands[position:])
+                return
             try:
                 if not connection.authenticated:
                     self._require_auth(cmd)
@@ -179,8 +183,11 @@ class Dispatch:
                 if connection.transaction is not None:
                     connection.transaction.failed = True
                 connection.reply(encode_error(error_text(e)))
+                portion += 1
                 continue
             kind = route.kind
+            if kind != WRITE:
+                portion += 1
             if kind != group_kind or kind not in _GROUPED:
                 self._flush_group(connection, group, group_kind)
                 group = []
@@ -196,6 +203,11 @@ class Dispatch:
             else:
                 self._local(connection, cmd, route)
         self._flush_group(connection, group, group_kind)
+
+    def _postpone(self, connection: Any, commands: list[list[bytes]]) -> None:
+        """Give back what would be too much at a time."""
+        self.commands_total -= len(commands)
+        connection.postpone(commands)
 
     def _require_auth(self, cmd: list[bytes]) -> None:
         builtin = self._builtins.get(cmd[0].upper())
@@ -294,14 +306,18 @@ class Dispatch:
             if node.reading.at_once(level, commands):
                 self._read_now(connection, commands, whole)
                 return
+        portion = connection.portion
+        if whole and len(commands) > portion:
+            self._postpone(connection, commands[portion:])
+            commands = commands[:portion]
         run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
 
     def _read_now(self, connection: Any, commands: list[list[bytes]], whole: bool) -> None:
         """Execute reads and reply, a slice at a time: a few bytes may ask for gigabytes."""
         call = self._node.reading.call()
-        size = FIRST_SLICE
-        begin = 0
+        size = connection.portion
+        begin = total = 0
         while begin < len(commands):
             replies: list[bytes] = []
             part = commands[begin : begin + size]
@@ -309,11 +325,12 @@ class Dispatch:
             data = b"".join(replies)
             connection.reply(data)
             begin += size
-            if whole and connection.full and begin < len(commands):
-                connection.postpone(commands[begin:])
+            total += len(data)
+            if not whole or begin >= len(commands):
+                continue
+            if total > LARGE_REPLIES or connection.full:
+                self._postpone(connection, commands[begin:])
                 return
-            if len(data) < SMALL_REPLIES:
-                size *= 4
 
     def queue_read(self, connection: Any, run: Run) -> None:
         """Serve a read after the work of its connection that is still pending."""

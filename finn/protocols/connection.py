@@ -21,7 +21,7 @@ from finn.protocols.replies import ReplyPipeline
 from finn.resp.reader import CommandReader
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IProtocol
+    from twisted.internet.interfaces import IProtocol
 
     from finn.protocols.server import ClientFactory
 
@@ -29,7 +29,9 @@ UNPROVEN_BYTES = 16 * 1024  # before authentication, where it is required
 MODEST_BYTES = 64 * 1024  # of an incomplete command, kept whatever others have
 QUANTUM = 256  # commands of one client in a turn that are no burden to the others
 MIN_READ = 2048
+FIRST_READ = 8 * 1024  # until it is known how small the client's commands are
 MAX_READ = 64 * 1024
+AGAIN = 512  # postponed commands that are looked at in a turn
 MEMBER = b"RAFTLINK"
 HTTP = (b"post", b"host:")
 TOO_MANY = b"-ERR max number of clients reached\r\n"
@@ -77,11 +79,11 @@ class ClientConnection(ReplyPipeline):
         self._handshaken = True  # nothing to wait for but over TLS
         self._active = self._made = factory.tick
         self._postponed: list[list[bytes]] = []
-        self._again: IDelayedCall | None = None
+        self._again = False  # waits for its turn to go on with them
         self._progress = -1
         self._partial = 0  # bytes of the command that is not complete
         self._unproven = 0  # bytes received before authentication
-        self._reads_little = False
+        self._reads_little = True
         self._successor: IProtocol | None = None
         self._reader = CommandReader(factory.limits.reader)
         self._dispatcher = factory.dispatcher
@@ -94,6 +96,7 @@ class ClientConnection(ReplyPipeline):
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self._handshaken = not ISSLTransport.providedBy(transport)
+        self._set_read_size(FIRST_READ)
         self._output = Output(transport, self._drained)
         if not self.factory.admit(self):
             self._refuse(TOO_MANY)
@@ -114,9 +117,6 @@ class ClientConnection(ReplyPipeline):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self._handshaken:
             self.factory.tls_failed(self.peer, tls.explain(reason))
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
         self._note_partial(0)
         was_known = self.admitted
         self.factory.forget(self)
@@ -168,6 +168,7 @@ class ClientConnection(ReplyPipeline):
         self._successor = successor
         self.factory.forget(self)
         self._end()
+        self._set_read_size(MAX_READ)
         self._output.detach()
         self.dataReceived = successor.dataReceived  # type: ignore[method-assign]
         self.connectionLost = successor.connectionLost  # type: ignore[method-assign,assignment]
@@ -191,6 +192,8 @@ class ClientConnection(ReplyPipeline):
                 self._dispatch(commands, raw)
             if len(commands) > QUANTUM or self._reads_little:
                 self._balance(len(data), len(commands))
+        elif self._reads_little:
+            self._balance(len(data), 1)
         if self._reader.error is not None and not self._postponed:
             self._protocol_error()
         if not self.authenticated:
@@ -273,14 +276,16 @@ class ClientConnection(ReplyPipeline):
 
     def _balance(self, size: int, count: int) -> None:
         """Read so much at a time that the commands in it do not keep other clients waiting."""
+        fair = max(MIN_READ, min(MAX_READ, size // count * QUANTUM))
+        self._reads_little = fair < MAX_READ
+        self._set_read_size(fair)
+
+    def _set_read_size(self, size: int) -> None:
         transport: Any = self.transport
         while isinstance(transport, ProtocolWrapper):
             transport = transport.transport  # TLS
-        if not hasattr(transport, "bufferSize"):
-            return
-        fair = max(MIN_READ, min(MAX_READ, size // count * QUANTUM))
-        self._reads_little = fair < MAX_READ
-        transport.bufferSize = fair
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = size
 
     # -- postponed commands -------------------------------------------------------------------
 
@@ -290,20 +295,24 @@ class ClientConnection(ReplyPipeline):
         They come again in a later call of ``commands_received``, with None for ``raw``.
         """
         self.commands_count -= len(commands)
-        self._postponed.extend(commands)
+        self._postponed[:0] = commands
         self.pause("postponed")
 
     def _relieve(self) -> None:
         super()._relieve()
         # In a turn of its own: this one may be the dispatcher's, in the middle of something.
-        if self._postponed and self._again is None and self._is_relieved:
-            self._again = self.factory.clock.callLater(0, self._dispatch_postponed)
+        if self._postponed and not self._again and self._is_relieved and not self._slots:
+            self._again = True
+            self.factory.run_later(self)
 
-    def _dispatch_postponed(self) -> None:
-        self._again = None
-        commands, self._postponed = self._postponed, []
-        if not self.closing:
-            self._dispatch(commands, None)
+    def run_postponed(self) -> None:
+        """Go on with postponed commands (called by the factory)."""
+        self._again = False
+        if self.closing:
+            self._postponed.clear()
+            return
+        commands, self._postponed = self._postponed[:AGAIN], self._postponed[AGAIN:]
+        self._dispatch(commands, None)
         if not self._postponed:
             if self._reader.error is not None:
                 self._protocol_error()

@@ -12,12 +12,18 @@ from finn.protocols.slots import Slot
 if TYPE_CHECKING:
     from finn.protocols.server import ClientFactory
 
+FEW, MANY = 4, 32
+SMALL_REPLIES = 64 * 1024
+
 
 class ReplyPipeline(Protocol):
     """The outgoing half of a client's connection, and the brake on the incoming one.
 
     Attributes:
         closing: QUIT or an error came: what follows is neither run nor answered.
+        owed: bytes of replies not taken, as the factory knows them.
+        portion: how many commands to run at a time when nobody knows how large their replies are;
+            more while they are small.
     """
 
     factory: ClientFactory
@@ -29,6 +35,8 @@ class ReplyPipeline(Protocol):
         self._slots: deque[Slot | bytes | None] = deque()  # None: the end, nothing follows it
         self._pending = 0  # commands that the slots stand for
         self._queued = 0  # bytes in both
+        self.portion = FEW
+        self.owed = 0
         self._dirty = False
         self._output: Any = None
         self._reading = True
@@ -95,12 +103,24 @@ class ReplyPipeline(Protocol):
             self._output.close()
         elif self._paused:
             self._relieve()
+        self._account()
+
+    def _account(self) -> None:
+        """Tell the factory how much this client is owed."""
+        change = self._queued + self._output.unsent - self.owed
+        if change:
+            self.owed += change
+            self.factory.owe(change)
 
     def _write_out(self) -> None:
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._queued -= len(data)
+        if len(data) > SMALL_REPLIES:
+            self.portion = FEW
+        elif self.portion < MANY:
+            self.portion *= 2
         self._output.write(data)
 
     def _settle(self) -> None:
@@ -140,6 +160,8 @@ class ReplyPipeline(Protocol):
         self._slots.append(None)
         self._out.clear()
         self._queued = self._pending = 0
+        self.factory.owe(-self.owed)
+        self.owed = 0
 
     # -- reading, paused and resumed ----------------------------------------------------------
 
@@ -167,6 +189,7 @@ class ReplyPipeline(Protocol):
         """The transport has taken everything."""
         if self._paused:
             self._relieve()
+        self._account()
 
     @property
     def _is_relieved(self) -> bool:

@@ -14,6 +14,7 @@ A connection whose first command is RAFTLINK is a member's and is handed over
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientConnection", "ClientFactory", "ClientLimits", "client_limits"]
 
 SWEEP_INTERVAL = 1.0
+TURN = 0.01  # seconds of postponed work before other events are looked at
 UNDECIDED = 64  # connections above max_clients that may still turn out to be members
 
 
@@ -51,6 +53,7 @@ class ClientLimits:
         stall_timeout: a client that takes nothing of its output for longer is dropped.
         pending_replies: commands without reply per connection before reading pauses.
         output_bytes: unsent replies per connection before reading pauses.
+        owed_bytes: unsent replies of all clients together; beyond, whoever is owed most is dropped.
         partial_bytes: of incomplete commands, of all clients together; whose next bytes do not fit
             is dropped, unless it is a small command.
         partial_timeout: a client silent for longer in the middle of a command is dropped.
@@ -67,6 +70,7 @@ class ClientLimits:
     stall_timeout: float = 60.0
     pending_replies: int = 100_000
     output_bytes: int = 256 * 1024
+    owed_bytes: int = 1024 * 1024 * 1024
     partial_bytes: int = 1024 * 1024 * 1024
     partial_timeout: float = 60.0
     close_timeout: float = 5.0
@@ -101,6 +105,7 @@ class ClientFactory(Factory):
         connections: admitted clients by id, in order of their arrival.
         dirty: connections with slots filled since they were last flushed.
         partial_bytes: of incomplete commands.
+        owed_bytes: of unsent replies.
         accepted, refused: counts since the start.
         tick: turns of the sweep.
     """
@@ -115,6 +120,7 @@ class ClientFactory(Factory):
         self.connections: dict[int, ClientConnection] = {}
         self.dirty: list[ReplyPipeline] = []
         self.partial_bytes = 0
+        self.owed_bytes = 0
         self.accepted = 0
         self.refused = 0
         self.tick = 0
@@ -123,6 +129,8 @@ class ClientFactory(Factory):
         self._ids = itertools.count(1)
         self._sweeping: IDelayedCall | None = None
         self._emptied: list[Deferred[None]] = []
+        self._later: deque[ClientConnection] = deque()
+        self._running: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:  # type: ignore[override]
         return ClientConnection(self, next(self._ids), peer_name(addr))
@@ -143,6 +151,26 @@ class ClientFactory(Factory):
         if reason and self._complained != self.tick:
             self._complained = self.tick
             self.log.info("TLS with {peer} failed: {reason}", peer=peer, reason=reason)
+
+    # -- turns --------------------------------------------------------------------------------
+
+    def run_later(self, connection: ClientConnection) -> None:
+        """Let a connection go on with what it postponed, when it is its turn."""
+        self._later.append(connection)
+        if self._running is None:
+            self._running = self.clock.callLater(0, self._run)
+
+    def _run(self) -> None:
+        self._running = None
+        later = self._later
+        now = self.clock.seconds
+        end = now() + TURN
+        for _ in range(len(later)):
+            later.popleft().run_postponed()
+            if now() > end:
+                break
+        if later and self._running is None:
+            self._running = self.clock.callLater(0, self._run)
 
     # -- account ------------------------------------------------------------------------------
 
@@ -165,6 +193,10 @@ class ClientFactory(Factory):
         self.connections.pop(connection.id, None)
         connection.admitted = False
         if not self._all:
+            if self._running is not None:
+                self._running.cancel()
+                self._running = None
+            self._later.clear()
             if self._sweeping is not None:
                 self._sweeping.cancel()
                 self._sweeping = None
@@ -180,6 +212,20 @@ class ClientFactory(Factory):
             if reason is not None:
                 self.log.info("dropping {peer}: {reason}", peer=connection.peer, reason=reason)
                 connection.abandon()
+
+    def owe(self, change: int) -> None:
+        """Account for replies to clients that were made, or taken."""
+        self.owed_bytes += change
+        while self.owed_bytes > self.limits.owed_bytes:
+            most = max(self._all, key=lambda connection: connection.owed, default=None)
+            if most is None or not most.owed:
+                return
+            self.log.warn(
+                "dropping {peer}: {total} bytes are owed to all clients, most of it to this one",
+                peer=most.peer,
+                total=self.owed_bytes,
+            )
+            most.abandon()
 
     # -- the end ------------------------------------------------------------------------------
 
