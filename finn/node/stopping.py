@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Clients and members whose connections are not closed by then are dropped, seconds.
 CLOSE_TIMEOUT = 1.0
+# A disk that does not answer for so long is left alone, seconds.
+DISK_TIMEOUT = 10.0
 
 
 async def stop_node(node: Node) -> None:
@@ -34,11 +36,15 @@ async def stop_node(node: Node) -> None:
     clients = node.server.close_all()
     node.wake_sleepers()
     links = node.links.stop()
-    await node.snapshots.stop()
-    await _close_storage(node)
+    storage = Deferred.fromCoroutine(_close_storage(node))
+    await _at_most(node, storage, DISK_TIMEOUT)
     await _at_most(node, gatherResults([clients, links]), CLOSE_TIMEOUT)
     node.server.abandon_all()
-    node.lock.release()
+    if storage.called:
+        node.lock.release()
+    else:
+        # The lock stays until the process ends: the disk may still do what it was told.
+        node.log.error("the disk does not answer, stopped without a last sync")
 
 
 def _at_most(node: Node, deferred: Deferred[Any], seconds: float) -> Deferred[None]:
@@ -59,6 +65,7 @@ def _at_most(node: Node, deferred: Deferred[Any], seconds: float) -> Deferred[No
 async def _close_storage(node: Node) -> None:
     """Close the store; only if all went well the next start may trust the tail at any level."""
     clean = node.failure is None
+    await node.snapshots.stop()
     if node.store_open:
         try:
             await node.store.close()
