@@ -8,6 +8,8 @@ from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 # Exit codes: another finn than that of the copy was imported; tests cannot be imported.
 WRONG_COPY = 70
 NO_TESTS = 71
@@ -22,6 +24,12 @@ def main(arguments: list[str]) -> int:
     if not Path(finn.__file__).is_relative_to(copy):
         return WRONG_COPY
     tests = [name for name in names if not name.startswith("seed ")]
+    # Before the tests are imported: the same examples in every run, however busy the computer is.
+    everything = list(HealthCheck)
+    settings.register_profile(
+        "mutants", derandomize=True, deadline=None, suppress_health_check=everything
+    )
+    settings.load_profile("mutants")
     try:
         for test in tests:
             import_module(".".join(takewhile(str.islower, test.split("."))))
@@ -46,15 +54,8 @@ def _run_seed(name: str) -> bool:
 
 
 def _trial(tests: list[str]) -> int:
-    from hypothesis import HealthCheck, settings
     from twisted.scripts.trial import run
 
-    # The same examples in every run, however busy the computer is.
-    everything = list(HealthCheck)
-    settings.register_profile(
-        "mutants", derandomize=True, deadline=None, suppress_health_check=everything
-    )
-    settings.load_profile("mutants")
     sys.argv = ["trial", "--reporter=text", "--temp-directory=_trial", *tests]
     try:
         run()

@@ -100,6 +100,11 @@ MEMBERSHIP = (
     ),
     # 4.5
     mutant(
+        "majorities-that-do-not-meet", "4.5", _LEADER,
+        "        if kind == CONFIGURATION:\n", "        if False:\n",
+        *[f"seed {seed} 60" for seed in (1, 3, 49, 209, 606)],
+    ),
+    mutant(
         "voter-becomes-a-learner", "4.5", "finn/raft/membership.py",
         "if was is not None and will_be is not None and was.voter and not will_be.voter:",
         "if False:",
