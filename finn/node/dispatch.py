@@ -320,9 +320,9 @@ class Dispatch:
         begin = total = 0
         while begin < len(commands):
             replies: list[bytes] = []
-            part = commands[begin : begin + size]
+            part = commands[begin : begin + size] if size < len(commands) else commands
             self._host.execute(part, call, 0, replies, connection.resp3)
-            data = b"".join(replies)
+            data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
             begin += size
             total += len(data)

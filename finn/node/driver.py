@@ -47,6 +47,7 @@ class Driver:
         self._node = node
         self.raft = raft
         self.store = store
+        self.turns = 0
         self._turn_call: Any = None
         self._timer: Any = None
         self._timer_at = 0.0
@@ -57,6 +58,11 @@ class Driver:
         self.stopped = False
 
     # -- waking -------------------------------------------------------------------------------
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a turn was asked for and has not begun."""
+        return self._turn_call is not None
 
     def wake(self) -> None:
         """Ask for a turn after the events of this one."""
@@ -82,6 +88,7 @@ class Driver:
         """Do everything there is to do now, for at most a slice of applying."""
         if self.stopped:
             return
+        self.turns += 1
         node = self._node
         raft = self.raft
         now = node.now()
@@ -200,6 +207,7 @@ class Driver:
 
     def _handle(self, ready: Ready, now: float) -> None:
         """Do one ``Ready``: its fields are in the order of the duties."""
+        self.turns += 1  # what was asked of the core before may hold no longer
         node = self._node
         raft = self.raft
         store = self.store

@@ -125,7 +125,7 @@ class Host:
             )
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
-        self._needs_tick = getattr(machine, "needs_tick", None)
+        self._needs_tick: Any = getattr(machine, "needs_tick", None)
         self._routes: dict[bytes, Route] = {}
         for name, spec in self.specs.items():
             route = Route(spec)
@@ -310,6 +310,11 @@ class Host:
         steps = self.machine.restore(file)
         return steps if isinstance(steps, Generator) else None
 
+    @property
+    def may_expire(self) -> bool:
+        """Whether ``reads_expired`` has to be asked."""
+        return self._needs_tick is not None and self.machine.next_expiry < NEVER
+
     def reads_expired(self, commands: list[list[bytes]], applied_ms: int, wall_ms: int) -> bool:
         """Say whether a read would see a key that has expired by the leader's clock only.
 
@@ -317,7 +322,4 @@ class Host:
         the usual case to one comparison, and ``needs_tick(commands, applied_ms, wall_ms)``, which
         says whether an empty entry has to carry the leader's clock first.
         """
-        needs_tick = self._needs_tick
-        if needs_tick is None or self.machine.next_expiry >= NEVER:
-            return False
-        return bool(needs_tick(commands, applied_ms, wall_ms))
+        return bool(self._needs_tick(commands, applied_ms, wall_ms))

@@ -9,7 +9,6 @@ from finn.errors import NotLeader, NotReady, Removed
 from finn.node.reads import Reads
 from finn.node.runs import OpaqueRun, Run, Transaction
 from finn.options import Consistency
-from finn.raft.core import Role
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -21,11 +20,16 @@ class Reading(Reads):
     def __init__(self, node: Node) -> None:
         super().__init__(self.serve)
         self._node = node
+        self._call: Call | None = None
+        self._lease = 0.0
+        self._lease_turn = -1
 
     def call(self) -> Call:
         """Return the ``call`` of a read: its time is that of the last applied entry."""
-        node = self._node
-        return node.host.call(node.applying.last_time, 0)
+        last_time = self._node.applying.last_time
+        if self._call is None or self._call.now != last_time:
+            self._call = self._node.host.call(last_time, 0)
+        return self._call
 
     def at_once(self, level: Consistency, commands: list[list[bytes]]) -> bool:
         """Say whether reads may be served right now, without any waiting.
@@ -42,15 +46,32 @@ class Reading(Reads):
             return True
         return (
             level is Consistency.MEDIUM
-            and raft.role is Role.LEADER
+            and raft.leader is not None
             and node.applying.last_applied >= raft.commit_index
-            and raft.lease_valid(node.now())
+            and node.now() < self._lease_until()
             and not self._expired(commands)
         )
 
+    def _lease_until(self) -> float:
+        """Return until when the lease holds, asking the core once between two of its inputs.
+
+        Every input of the core asks for a turn: while none is due, nothing can have ended a lease.
+        """
+        node = self._node
+        driver = node.driver
+        assert node.raft is not None and driver is not None
+        if driver.is_due:
+            return node.raft.lease_until()
+        if self._lease_turn != driver.turns:
+            self._lease_turn = driver.turns
+            self._lease = node.raft.lease_until()
+        return self._lease
+
     def _expired(self, commands: list[list[bytes]]) -> bool:
         node = self._node
-        return node.host.reads_expired(commands, node.applying.last_time, node.wall_ms())
+        return node.host.may_expire and node.host.reads_expired(
+            commands, node.applying.last_time, node.wall_ms()
+        )
 
     def read(self, run: Run, level: Consistency) -> None:
         """Serve a read as soon as its level allows, or fail it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet import abstract, tcp
+from twisted.internet import abstract, main, tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -49,20 +49,33 @@ class _WriteThrough(tcp.Connection):
             and not self._tempDataLen
             and not self._writeDisconnected
         ):
-            sent = self.writeSomeData(data)
-            # An exception is left to the queue: the next doWrite meets it again, outside of any
+            # An error is left to the queue: the next doWrite meets it again, outside of any
             # protocol's method, and loses the connection in the usual way.
-            if isinstance(sent, int) and sent > 0:
-                size = len(data)
+            size = len(data)
+            sent = 0
+            try:
+                sent = self.socket.send(data)
                 while sent < size:
-                    more = self.writeSomeData(memoryview(data)[sent:])  # type: ignore[arg-type]
-                    if not isinstance(more, int) or more <= 0:
-                        break
-                    sent += more
-                if sent == size:
-                    return
-                data = data[sent:]
+                    sent += self.socket.send(memoryview(data)[sent:])
+            except OSError:
+                pass
+            if sent == size:
+                return
+            data = data[sent:]
         super().write(data)
+
+    def doRead(self) -> Any:
+        """Read once and hand over, as ``tcp.Connection`` does, without its layers between."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
 
 def _tune(skt: socket.socket) -> None:

@@ -229,7 +229,11 @@ class Raft(Server):
 
     def lease_valid(self, now: float) -> bool:
         """Say whether no other leader can exist yet, so that a local read is not stale."""
-        return self.leader is not None and self.leader.lease_valid(now)
+        return now < self.lease_until()
+
+    def lease_until(self) -> float:
+        """Return until when ``lease_valid`` holds if there is no input before; 0 for no lease."""
+        return self.leader.lease_until() if self.leader is not None else 0.0
 
     def next_deadline(self) -> float:
         """Return when ``tick`` is needed next."""

@@ -236,19 +236,22 @@ class Leader:
         """Queue a linearizable read."""
         self._reads.fresh.append(token)
 
-    def lease_valid(self, now: float) -> bool:
-        """Say whether followers still keep from electing another leader (thesis 6.4.1)."""
+    def lease_until(self) -> float:
+        """Return until when followers keep from electing another leader (thesis 6.4.1).
+
+        It holds until the next input; 0 when there is no lease.
+        """
         if self._handed_over or not self._is_own_term_committed:
-            return False
+            return 0.0
         round = self._majority_round()
         if round == ALWAYS:
-            return True
+            return float("inf")
         if round <= self._void_round:
-            return False
+            return 0.0
         options = self._raft.options
         # From the *sending* of the round: the followers count from its arrival, which is later.
         since = self._rounds.sent_at(round)
-        return now < since + options.election_timeout * (1.0 - options.lease_margin)
+        return since + options.election_timeout * (1.0 - options.lease_margin)
 
     def peer_connected(self, peer: int) -> None:
         """The link to a peer is there again: find out what it has."""

@@ -36,8 +36,18 @@ READS = (
     # 3.2
     mutant(
         "leader-reads-without-a-lease", "3.2", _READING,
-        "            and raft.lease_valid(node.now())\n", "",
+        "            and node.now() < self._lease_until()\n", "",
         _FAILURE + "paused_leader_serves_nothing_stale",
+    ),
+    mutant(
+        "lease-is-kept-over-an-input", "3.5", _READING,
+        "        if driver.is_due:\n", "        if False:\n",
+        _NODE + "a_kept_lease_ends_with_the_next_input",
+    ),
+    mutant(
+        "lease-is-kept-over-a-turn", "3.5", _READING,
+        "if self._lease_turn != driver.turns:", "if self._lease_turn < 0:",
+        _NODE + "a_kept_lease_ends_with_the_next_input",
     ),
     mutant(
         "deposed-leader-serves-what-waits", "3.2", _READS,
@@ -88,8 +98,8 @@ READS = (
     # 3.5
     mutant(
         "lease-never-ends", "3.5", _LEADER,
-        "return now < since + options.election_timeout * (1.0 - options.lease_margin)",
-        "return True",
+        "return since + options.election_timeout * (1.0 - options.lease_margin)",
+        "return float(\"inf\")",
         _BUGS + "lease_counts_from_the_sending",
     ),
     mutant(

@@ -140,3 +140,28 @@ class ReadTests(SynchronousTestCase):
             reads.submit(raft, 0.0)  # type: ignore[arg-type]
             reads.confirmed(raft.entries[-1], -1, NotLeader())
         self.assertEqual(len(set(raft.entries)), 3)
+
+    def test_a_kept_lease_ends_with_the_next_input(self) -> None:
+        """The core is asked again as soon as anything happened, before and after the turn."""
+        leader = self.cluster.leader()
+        node = self.cluster.nodes[leader]
+        client = Client(self.cluster, leader)
+        client.ask("PUT a 1")
+        self.cluster.advance(0.05)
+        self.assertTrue(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        asked: list[float] = []
+
+        def lease_until() -> float:
+            asked.append(node.now())
+            return 0.0
+
+        self.patch(node.raft, "lease_until", lease_until)
+        # Nothing happened since: the answer is kept.
+        self.assertTrue(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        self.assertEqual(asked, [])
+        node.wake()
+        self.assertFalse(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        node.driver.turn()
+        node.driver._turn_call.cancel()
+        node.driver._turn_call = None
+        self.assertFalse(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
