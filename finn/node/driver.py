@@ -15,6 +15,7 @@ from twisted.logger import Logger, LogLevel
 from finn.errors import NotApplied, NotLeader, NotReady, OutcomeUnknown, Removed
 from finn.options import Durability
 from finn.raft.core import Raft, Role
+from finn.raft.entries import CONFIGURATION
 
 if TYPE_CHECKING:
     from finn.interfaces import ILogStore
@@ -227,7 +228,9 @@ class Driver:
         if ready.entries:
             store.append(ready.entries)
         if ready.log_ticket:
-            self._sync(ready.log_ticket)
+            # At every level: who forgets members takes a few of them, or itself, for a majority.
+            durable = any(entry.kind == CONFIGURATION for entry in ready.entries)
+            self._sync(ready.log_ticket, durable)
         if self.stopped:
             return  # the disk failed at once
         for peer, first, size in ready.fetches:
@@ -260,12 +263,12 @@ class Driver:
 
         self._then(self.store.save_state(state), saved)
 
-    def _sync(self, ticket: int) -> None:
+    def _sync(self, ticket: int, durable: bool) -> None:
         def synced(_: object) -> None:
             self.raft.persisted(ticket)
             self.wake()
 
-        self._then(self.store.sync(), synced)
+        self._then(self.store.sync(durable), synced)
 
     def _fetch(self, peer: int, first: int, size: int) -> None:
         def fetched(entries: list[Entry] | None) -> None:

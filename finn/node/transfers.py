@@ -174,7 +174,7 @@ class Transfers:
         node = self._node
         try:
             node.store.reset(meta.index, meta.term)
-            await node.store.sync()
+            await node.store.sync(durable=True)
             store = node.snapshots.store
             await store.discard([m for m in store.snapshots if m.id != meta.id])
         except LogError as e:
