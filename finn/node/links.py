@@ -44,6 +44,8 @@ _RAFT_TYPES = frozenset((AppendEntries, AppendReply, RequestVote, TimeoutNow, Vo
 _TERMED = _RAFT_TYPES | {SnapshotOffer}
 # A peer whose status is older than this is shown as ``Timeout``, seconds.
 STATUS_AGE = 2.5
+# What a leader tells a former member that dials it.
+REMOVED = "you were removed from the cluster"
 # Terms are elections: so many do not happen while a member is away, not in a lifetime.
 TERM_LEAP = 1 << 32
 
@@ -88,6 +90,8 @@ class Links:
             return None
         if node.raft.removed:
             return "the node was removed from the cluster"
+        if node.standing.has_removed(hello):
+            return REMOVED
         if node.identity.cluster_id == 0:
             node.standing.adopt_cluster(hello.cluster_id)
         return None
@@ -177,8 +181,13 @@ class Links:
     def dial_failed(self, peer_id: int, address: str, refused: bool) -> None:
         node = self._node
         raft = node.raft
-        if refused and raft is not None and peer_id == raft.leader_id:
+        if raft is None:
+            return
+        if refused and peer_id == raft.leader_id:
             raft.leader_suspect(node.now())
+            node.wake()
+        elif (dialer := self._dialers.get(peer_id)) and dialer.problem == REMOVED:
+            raft.learn_of_removal(node.now())
             node.wake()
 
     def stop(self) -> Deferred[Any]:
@@ -207,7 +216,11 @@ class Links:
             # To believe it would bring all terms near their end.
             raise ProtocolError(f"term {message.term} makes no sense")
         if kind in _RAFT_TYPES:
-            if link.kind == "raft":
+            if link.kind != "raft":
+                return
+            if kind is RequestVote and link.peer and node.standing.has_removed(link.peer):
+                link.abort("the peer was removed")  # it dials again, and is told
+            else:
                 raft.receive(link.peer_id, message, node.now())
                 node.wake()
         elif kind is Forward:

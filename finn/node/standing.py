@@ -63,6 +63,22 @@ class Standing:
         self._node.identity.amnesic = False
         self.save_identity().addErrback(self._node.failed)
 
+    def has_removed(self, hello: PeerHello) -> bool:
+        """Say whether this node knows that another one is no member any more, and never will be.
+
+        It was one once, as it is not fresh. The newest configuration of a leader that cannot have
+        been replaced, and that is committed, is the truth; ids are never used again.
+        """
+        raft = self._node.raft
+        if raft is None or hello.fresh or hello.kind != "raft":
+            return False
+        configuration = raft.configuration
+        return (
+            configuration.get(hello.node_id) is None
+            and configuration.index <= raft.commit_index
+            and raft.lease_valid(self._node.now())
+        )
+
     def found_removed(self) -> None:
         """A committed configuration does not hold this node: serve status only from here on."""
         self.log.warn("removed from the cluster, shutting down")

@@ -265,6 +265,14 @@ class Server:
         if self.log.configuration.index > before:
             self._configurations_committed(before, index)
 
+    def learn_of_removal(self, now: float) -> None:
+        """A leader says that this node, which was away, is no member any more."""
+        if self.removed or self.leader is not None:
+            return
+        self.removed = True
+        self.out.event("info", "Removed ourself, shutting down")
+        self.become_follower(self.current_term, 0, now)
+
     def restored(self, index: int) -> None:
         """The machine was restored from a snapshot up to ``index``."""
         if self.reinstalling:

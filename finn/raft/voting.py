@@ -97,7 +97,7 @@ def timeout_now(raft: Server, sender: int, message: TimeoutNow, now: float) -> N
 
 def _may_campaign(raft: Server) -> bool:
     # BUGS 5.1 (redpanda#8495): a learner never campaigns.
-    return raft.is_voter and not (raft.hold_off or raft.reinstalling)
+    return raft.is_voter and not (raft.hold_off or raft.reinstalling or raft.removed)
 
 
 def election_timeout(raft: Server, now: float) -> None:
