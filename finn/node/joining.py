@@ -99,6 +99,11 @@ class Joining:
         others = [a for a in addresses if a != own]
         pause = FIRST_PAUSE
         said = ""
+        if not others:
+            self.log.warn(
+                "--join names nobody but this node: waiting to be added with RAFTADDPEER {address}",
+                address=own,
+            )
         while others and not self._stopped and not self._is_settled():
             if node.raft is not None and node.raft.role is Role.LEADER:
                 # The others would name the leader: this node, at its old address.
