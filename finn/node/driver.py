@@ -170,6 +170,7 @@ class Driver:
         self._timer = None
         now = self._node.now()
         self._watch_disk(now)
+        self._node.links.note_progress(now)
         self.raft.tick(now)
         self._turn_now()
 

@@ -199,6 +199,16 @@ class Links:
             link.close()
         return gatherResults(stopping)
 
+    def note_progress(self, now: float) -> None:
+        """Tell the core which peers take what is sent to them (called before its clock ticks)."""
+        raft = self._node.raft
+        for peer_id, dialer in self._dialers.items():
+            link = dialer.link
+            if link is not None and link.progress != dialer.progress:
+                dialer.progress = link.progress
+                if raft is not None:
+                    raft.peer_takes(peer_id, now)
+
     # -- messages -----------------------------------------------------------------------------
 
     def bytes_received(self, link: MemberLink) -> None:

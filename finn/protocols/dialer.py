@@ -39,6 +39,7 @@ class Dialer:
         link: the link while it is up, else None.
         problem: why the last attempt failed, empty when it did not.
         last_instance: instance of the process that answered last, 0 for none yet.
+        progress: of the link, as the node has seen it last.
     """
 
     log = Logger()
@@ -60,6 +61,7 @@ class Dialer:
         self.link: MemberLink | None = None
         self.problem = ""
         self.last_instance = 0
+        self.progress = 0
         self._reactor = reactor
         self._handler = handler
         self._random = random
@@ -174,6 +176,7 @@ class Dialer:
         link.instance_changed = self.last_instance not in (0, link.peer_instance)
         self.last_instance = link.peer_instance
         link.receiver = self._handler
+        self.progress = link.progress
         self._handler.link_made(link)
 
     def link_lost(self, link: MemberLink, reason: Failure) -> None:

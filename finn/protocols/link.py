@@ -307,6 +307,11 @@ class MemberLink(Protocol):
         return self._output.unsent if self._output is not None else 0
 
     @property
+    def progress(self) -> int:
+        """Changes whenever the peer has taken some of a backlog."""
+        return self._output.progress if self._output is not None else 0
+
+    @property
     def congested(self) -> bool:
         """The transport is full."""
         return self._output is not None and self._output.congested

@@ -177,6 +177,12 @@ class Raft(Server):
         if self.leader is not None:
             self.leader.peer_lost(peer)
 
+    def peer_takes(self, peer: int, now: float) -> None:
+        """A peer takes bytes of a large message: it lives, though it answers only at the end."""
+        self.now = now
+        if self.leader is not None:
+            self.leader.peer_takes(peer, now)
+
     def fetched(self, peer: int, entries: list[Entry] | None, now: float) -> None:
         """Answer one of ``Ready.fetches``; None: they are compacted, a snapshot has to do."""
         self.now = now

@@ -261,6 +261,12 @@ class Leader:
             progress.amnesic_round = 0  # another life of it may have begun
             self._replication.restart(progress)
 
+    def peer_takes(self, peer: int, now: float) -> None:
+        """A peer takes what is sent: it was heard, which says nothing about lease or reads."""
+        progress = self.progress.get(peer)
+        if progress is not None:
+            progress.last_heard = now
+
     def peer_lost(self, peer: int) -> None:
         """The link to a peer is lost, and with it what was under way."""
         progress = self.progress.get(peer)

@@ -39,6 +39,9 @@ FEW_COMMANDS = 3
 
 LARGE_COMMAND = 256
 
+FEW_ARGUMENTS = 32
+"""hiredis grows its buffer as it packs: megabytes of few arguments are joined faster in Python."""
+
 _END = object()  # hiredis' own sentinel is False, which is also how it reads "#f"
 _pack: Callable[..., bytes] = hiredis.pack_command
 _LINE_ENDS = {b"*%d\r\n" % n: 2 * n + 1 for n in range(1, 10)}
@@ -112,7 +115,7 @@ class CommandReader:
         first = strict.feed(data, 1)
         if not first:
             return first, None
-        raw = _pack(tuple(first[0]))
+        raw = _pack_few(first[0]) if len(first[0]) <= FEW_ARGUMENTS else _pack(tuple(first[0]))
         rest = strict.take_rest()
         commands, raw_rest = self.feed(rest) if rest else ([], None)
         if not commands:
@@ -170,6 +173,14 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
         pass
     _payload_reader = _new_reader()
     raise ProtocolError(f"a payload is not {count} commands")
+
+
+def _pack_few(args: list[bytes]) -> bytes:
+    """Encode a command with one copy of its arguments."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        parts += (b"$%d\r\n" % len(arg), arg, b"\r\n")
+    return b"".join(parts)
 
 
 def _new_reader() -> hiredis.Reader:

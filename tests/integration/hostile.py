@@ -116,7 +116,8 @@ class FakeMember:
         kind: str = "raft",
     ) -> None:
         cluster = int(stats["cluster_id"], 16) if cluster_id is None else cluster_id
-        identity = LinkIdentity(node_id, cluster, ":1", random.getrandbits(60), secret)
+        # One that is not fresh, and that nobody knows, would be told that it was removed.
+        identity = LinkIdentity(node_id, cluster, ":1", random.getrandbits(60), secret, fresh=True)
         to = int(stats["node_id"], 16)
         self.client = client
         self._dialling = Dialling(identity, to, kind, os.urandom(32), lambda: b"")
