@@ -24,7 +24,7 @@ import os
 import struct
 from zlib import crc32
 
-from finn.errors import CorruptLog, DataDirectoryError
+from finn.errors import CorruptLog, DataDirectoryError, DiskFailed
 from finn.interfaces import IFile, IFiles
 from finn.raft.ready import HardState
 from finn.storage.segment import TEMPORARY, disk_failed
@@ -71,6 +71,7 @@ class StateFile:
         self._file: IFile | None = None
         self._size = 0
         self._sequence = 0
+        self._broken = False
 
     def load(self) -> bool:
         """Read the file; changes nothing.
@@ -127,8 +128,11 @@ class StateFile:
         """Write and fsync.
 
         Raises:
-            DiskFailed: it did not work.
+            DiskFailed: it did not work, now or before: others may have been asked for while the disk
+                hung, and what follows a record that failed would make it corruption.
         """
+        if self._broken:
+            raise DiskFailed(f"{self.path}: an earlier save failed")
         try:
             record = encode_state(state, self._sequence + 1)
             if self._file is None or self._size >= MAX_SIZE or self.notice:
@@ -138,6 +142,7 @@ class StateFile:
                 self._file.datasync()
                 self._size += RECORD_SIZE
         except OSError as e:
+            self._broken = True
             raise disk_failed("save term and vote in", self.path, e) from e
         self._sequence += 1
         self.state = state

@@ -118,6 +118,21 @@ class StateFileTests(SynchronousTestCase):
         error = self.assertRaises(DiskFailed, state_file.save, HardState(2, 2))
         self.assertEqual(str(error), "cannot save term and vote in d/state: Input/output error")
 
+    def test_nothing_is_saved_behind_what_failed(self) -> None:
+        """Saves queue up while the disk hangs; the first that fails is the last one."""
+        for kind in ("write", "datasync"):
+            state_file = StateFile(self.files, kind)
+            self.files.makedirs(kind)
+            state_file.save(HardState(1, 1))
+            self.files.fail(kind, error=errno.EIO)
+            self.assertRaises(DiskFailed, state_file.save, HardState(2, 2))
+            self.assertRaises(DiskFailed, state_file.save, HardState(3, 3))
+            state_file.close()
+            self.files = self.files.crash()
+            again = StateFile(self.files, kind)
+            self.assertTrue(again.load())
+            self.assertLess(again.state.term, 3)
+
     def test_power_cut_at_any_change(self) -> None:
         """After a cut there is what was saved last, or what was being saved."""
         cut = 0
