@@ -128,7 +128,7 @@ class StateFile:
         """Write and fsync.
 
         Raises:
-            DiskFailed: it did not work, now or before: others may have been asked for while the disk
+            DiskFailed: it did not work, now or before: others were asked for while the disk
                 hung, and what follows a record that failed would make it corruption.
         """
         if self._broken:
