@@ -1,0 +1,79 @@
+"""More than a cluster can do: bounded memory, ordered replies, nobody elected, and recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.integration import overload
+from tests.integration.cluster import Cluster, IntegrationTestCase
+from tests.integration.overload import Scale
+from tests.integration.process import NodeProcess, until
+from tests.integration.resp import Client
+
+
+class OverloadTests(IntegrationTestCase):
+    """Each on a cluster of three."""
+
+    def check(self, scenario: Callable[[Cluster, Scale], str]) -> None:
+        self.report(scenario(self.cluster().start(), Scale()))
+
+    def test_connections(self) -> None:
+        """5,000 at once, each with a pipeline of its own."""
+        self.check(overload.many_connections)
+
+    def test_clients_that_never_read(self) -> None:
+        """100 of them, with pipelines that ask for gigabytes."""
+        self.check(overload.silent_clients)
+
+    def test_proposals(self) -> None:
+        """More than followers take, the replies in order; one follower stands still meanwhile."""
+        cluster = self.cluster().start()
+        held = cluster.followers()[0]
+        self.report(overload.flood(cluster, Scale(), held))
+
+    def test_absent_follower(self) -> None:
+        """The log grows by far more than a leader keeps in memory."""
+        self.check(overload.absent_follower)
+
+    def test_large_values(self) -> None:
+        """32 MiB, which no follower takes within a heartbeat."""
+        self.check(overload.large_values)
+
+    def test_many_arguments(self) -> None:
+        """100,000 in one command."""
+        self.check(overload.many_arguments)
+
+    def test_too_many_clients(self) -> None:
+        """--max-clients: the next is told so; members are let in; there is room again later."""
+        cluster = self.cluster("--max-clients", "20")
+        first = cluster.found()
+        clients = [self.admitted(first) for _ in range(20)]
+        for _ in range(3):
+            with Client(first.port) as late:
+                late.send(b"PING\r\n")
+                self.assertEqual(late.read_to_end(), b"-ERR max number of clients reached\r\n")
+        # The newcomer asks as a client does; from then on members need no room.
+        clients.pop().close()
+        second = cluster.add("--join", first.address).start()
+        second.wait_ready()
+        clients.append(self.admitted(first))
+        second.stop()
+        second.start().wait_ready()
+        self.assertEqual(clients[0].do("SET", "a", "b"), b"OK")
+        for client in clients:
+            client.close()
+        cluster.wait_equal()
+
+    def admitted(self, node: NodeProcess) -> Client:
+        """Connect as soon as there is room."""
+
+        def connect() -> Client | None:
+            client = node.client()
+            if client.do("PING") == b"PONG":
+                return client
+            client.close()
+            return None
+
+        client = until(connect, "room for a client")
+        assert client is not None
+        return client
