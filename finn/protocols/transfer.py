@@ -41,7 +41,6 @@ KEEP_PARTIAL = 60.0  # how long a receiver keeps what came over a lost link
 FINISH_BEAT = 1.0  # a receiver that checks and installs says that it still does
 FINISH_BEATS = 600
 
-
 Key = tuple[str, int, int, int, int]
 
 
@@ -411,9 +410,9 @@ class SnapshotInbox:
 
     def _forget_partial(self) -> None:
         self._partial = None
-        if self._expiry is not None:
+        if self._expiry is not None and self._expiry.active():
             self._expiry.cancel()
-            self._expiry = None
+        self._expiry = None
 
     def _drop_partial(self) -> Deferred[None]:
         if self._partial is None:
@@ -423,10 +422,6 @@ class SnapshotInbox:
         aborted = sink.abort()
         aborted.addErrback(lambda f: self.log.failure("a partial snapshot stays behind", f))
         return aborted
-
-    def _expired(self) -> None:
-        self._expiry = None
-        self._drop_partial()
 
     def complete(self, meta: SnapshotMeta, receiver: SnapshotReceiver) -> Any:
         """Hand a durable snapshot on (called by the receiver)."""
@@ -439,7 +434,7 @@ class SnapshotInbox:
         self.receiver = None
         if keep:
             self._partial = (receiver.key, receiver.sink)
-            self._expiry = self.clock.callLater(KEEP_PARTIAL, self._expired)
+            self._expiry = self.clock.callLater(KEEP_PARTIAL, self._drop_partial)
 
     def stop(self) -> Deferred[None]:
         """End what runs and throw away what is kept; one that is being installed goes on."""

@@ -159,8 +159,8 @@ ELECTIONS = (
     ),
     mutant(
         "campaigns-while-the-disk-hangs", "1.7", _VOTING,
-        "return raft.is_voter and not (raft.hold_off or raft.reinstalling)",
-        "return raft.is_voter and not raft.reinstalling",
+        "not (raft.hold_off or raft.reinstalling or raft.removed)",
+        "not (raft.reinstalling or raft.removed)",
         _BUGS + "disk_trouble",
     ),
     mutant(

@@ -123,8 +123,7 @@ PROTOCOLS = (
     ),
     mutant(
         "core-messages-on-any-link", "7.3", "finn/node/links.py",
-        '            if link.kind == "raft":\n                raft.receive',
-        "            if True:\n                raft.receive",
+        '            if link.kind != "raft":\n                return\n', "",
         "tests.node.test_membership.MembershipTests.test_only_raft_links_carry_votes",
     ),
     mutant(

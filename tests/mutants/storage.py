@@ -140,8 +140,8 @@ STORAGE = (
     ),
     mutant(
         "node-does-not-wait-for-the-log", "5.13", "finn/node/driver.py",
-        "self._then(self.store.sync(), synced)",
-        "self._then(self.store.sync(), bool)\n        synced(None)",
+        "self._then(self.store.sync(durable), synced)",
+        "self._then(self.store.sync(durable), bool)\n        synced(None)",
         "tests.node.test_disk.DiskTests.test_an_acknowledged_write_is_on_a_majority_of_disks",
     ),
     mutant(
