@@ -131,7 +131,7 @@ READS = (
     mutant(
         "timer-is-believed-after-a-stall", "3.5", "finn/node/driver.py",
         "if now - self._timer_at > STALL:", "if False:",
-        _NODE + "after_a_pause_input_is_read_before_a_timer_is_believed",
+        _NODE + "a_late_timer_lets_input_go_first",
     ),
     mutant(
         "wall-clock-for-monotonic", "3.5", "finn/node/service.py",

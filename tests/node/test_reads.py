@@ -116,6 +116,19 @@ class ReadTests(SynchronousTestCase):
         self.assertNotIn("Candidate", states)
         self.assertEqual(self.cluster.leader(), self.leader)
 
+    def test_a_late_timer_lets_input_go_first(self) -> None:
+        """A timer that fires late does not reach the core before the reactor has read once more."""
+        node = self.cluster.nodes[self.leader]
+        driver = node.driver
+        ticks: list[float] = []
+        self.patch(node.raft, "tick", ticks.append)
+        driver._timer.cancel()
+        driver._timer_at = node.now() - 1.0
+        driver._timer_fired()
+        self.assertEqual(ticks, [])
+        self.cluster.advance(0.001)
+        self.assertEqual(len(ticks), 1)
+
     def test_a_jump_of_the_wall_clock_changes_nothing(self) -> None:
         """Leases and elections go by a clock that does not jump."""
         term = self.raft(self.leader).current_term
