@@ -182,12 +182,13 @@ class Snapshotting:
             if self._sink is not sink:
                 # A received one came in between, perhaps because this one should never have been.
                 return None if self._stopped else self.store.discard([meta])
+            raft = self._node.raft
+            if raft is None:
+                raise NotReady("ERR node has failed")  # while this was sealed
             self.taken += 1
             self._bytes_at_newest = bytes_applied
             self.log.info("snapshot to {index} complete", index=meta.index)
-            self._node.raft.snapshot_taken(  # type: ignore[union-attr]
-                meta.index, meta.term, meta.configuration
-            )
+            raft.snapshot_taken(meta.index, meta.term, meta.configuration)
             self._compact(self._node.options.trailing_bytes)
             if self._taking is not None:
                 self._taking.callback(meta)
@@ -202,7 +203,7 @@ class Snapshotting:
             self._taking.errback(CommandError(f"ERR snapshot failed: {failure.value}"))
         if failure.check(DiskFailed):
             self._node.fatal(failure.value)
-        elif not failure.check(LogError):
+        elif not failure.check(LogError, NotReady):
             self.log.failure("a snapshot failed", failure)
 
     # -- what snapshots free ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import Compacted, DiskFailed, OutcomeUnknown
+from finn.errors import CommandError, Compacted, DiskFailed, OutcomeUnknown
 from finn.node.applying import Applying
 from finn.node.host import Host
 from finn.node.proposals import Proposals
@@ -147,3 +147,17 @@ class DiskFails(SynchronousTestCase):
         node.links.follow(raft.peers)
         cluster.advance(5)
         self.assertEqual(node.links._dialers, {})
+
+    def test_while_a_snapshot_is_sealed(self) -> None:
+        """Whoever waits for the snapshot is answered; nothing is logged as a bug."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        cluster.execute("PUT", "a", "1")
+        node = cluster.nodes[0]
+        taking = node.snapshots.take()
+        sink: Any = node.snapshots._sink
+        cluster.wait_until(lambda: sink._ended)
+        node.fatal(DiskFailed("no space"))
+        cluster.advance(1)
+        self.failureResultOf(taking, CommandError)
