@@ -37,7 +37,7 @@ class ClientOptions(usage.Options):
     optParameters = [
         ["auth-file", None, None, "File that holds the secret."],
         ["timeout", "t", 10.0, "Seconds until the command is given up.", float],
-        ["tls-cert", None, None, "Certificate of this client (PEM)."],
+        ["tls-cert", None, None, "Certificate of this client (PEM), where the cluster asks."],
         ["tls-key", None, None, "Its private key (PEM)."],
         ["tls-ca", None, None, "Certificates of who may sign the servers' (PEM)."],
     ]
@@ -56,8 +56,6 @@ class ClientOptions(usage.Options):
             raise usage.UsageError("no command given")
         if bool(self["tls-cert"]) != bool(self["tls-key"]):
             raise usage.UsageError("--tls-cert and --tls-key go together")
-        if self["tls-ca"] and not self["tls-cert"]:
-            raise usage.UsageError("--tls-ca needs --tls-cert and --tls-key")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -98,8 +96,8 @@ def tls_of(options: ClientOptions) -> TLSMaterial | None:
     Raises:
         StartFailed, MissingExtra: it cannot be had.
     """
-    cert, key = options["tls-cert"], options["tls-key"]
-    return TLSMaterial(cert, key, options["tls-ca"]) if cert else None
+    cert, key, ca = options["tls-cert"], options["tls-key"], options["tls-ca"]
+    return TLSMaterial(cert, key, ca) if cert or ca else None
 
 
 async def run(reactor: Any, options: ClientOptions) -> int:

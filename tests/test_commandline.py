@@ -43,7 +43,7 @@ class OptionTests(SynchronousTestCase):
         """Wrong usage is one line on standard error and an exit code of its own."""
         for words in (
             [], ["nonsense"], [":1"], ["--nonsense"], ["-t", "x", ":1", "PING"],
-            ["--tls-cert", "c", ":1", "PING"], ["--tls-ca", "c", ":1", "PING"],
+            ["--tls-cert", "c", ":1", "PING"], ["--tls-key", "c", ":1", "PING"],
         ):  # fmt: skip
             err = io.StringIO()
             self.patch(sys, "stderr", err)

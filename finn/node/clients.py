@@ -89,6 +89,7 @@ def authenticate(node: Node, connection: Any, secret: bytes) -> None:
     is_full = hmac.compare_digest(secret, full) and options.secret is not None
     is_restricted = hmac.compare_digest(secret, restricted) and options.client_secret is not None
     if not (is_full or is_restricted):
+        node.server.complain("wrong secret from {peer}", peer=connection.peer)
         raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
     connection.authenticated = True
     connection.restricted = not is_full

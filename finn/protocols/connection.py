@@ -116,7 +116,10 @@ class ClientConnection(ReplyPipeline):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self._handshaken:
-            self.factory.tls_failed(self.peer, tls.explain(reason))
+            broken = tls.explain(reason)
+            if broken:
+                text = "TLS with {peer} failed: {reason}"
+                self.factory.complain(text, peer=self.peer, reason=broken)
         self._note_partial(0)
         was_known = self.admitted
         self.factory.forget(self)
@@ -265,7 +268,8 @@ class ClientConnection(ReplyPipeline):
         """Find what a browser was tricked to send: it is not run, and ends the connection."""
         for position, command in enumerate(commands):
             if command[0].lower() in HTTP:
-                self.log.warn("HTTP from {peer}: possible cross-protocol attack", peer=self.peer)
+                text = "HTTP from {peer}: possible cross-protocol attack"
+                self.factory.complain(text, peer=self.peer)
                 return position
         return None
 

@@ -146,11 +146,11 @@ class ClientFactory(Factory):
         """Return how many seconds ago a tick was, to a second."""
         return (self.tick - tick) * SWEEP_INTERVAL
 
-    def tls_failed(self, peer: str, reason: str) -> None:
-        """Say that a client was lost in its TLS handshake, and why; once a second at most."""
-        if reason and self._complained != self.tick:
+    def complain(self, text: str, **fields: Any) -> None:
+        """Log what clients can cause as often as they like, once a second at most."""
+        if self._complained != self.tick:
             self._complained = self.tick
-            self.log.info("TLS with {peer} failed: {reason}", peer=peer, reason=reason)
+            self.log.warn(text, **fields)
 
     # -- turns --------------------------------------------------------------------------------
 

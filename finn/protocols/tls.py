@@ -31,10 +31,10 @@ _BINDING_SIZE = 32
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
 class TLSMaterial:
-    """A node's certificate, key and CA; makes the TLS side of its connections.
+    """The certificate, key and CA of a node or client; makes the TLS side of its connections.
 
     Args:
-        cert: path of the certificate, PEM, with its chain.
+        cert: path of the certificate, PEM, with its chain; None for a client without one.
         key: path of its private key, PEM.
         ca: path of the cluster's CA certificates, PEM, or None.
 
@@ -43,7 +43,7 @@ class TLSMaterial:
         StartFailed: a file cannot be used.
     """
 
-    def __init__(self, cert: str, key: str, ca: str | None = None) -> None:
+    def __init__(self, cert: str | None, key: str | None, ca: str | None = None) -> None:
         self._paths = (cert, key, ca)
         self._server: Any = None
         self._client: Any = None
@@ -69,13 +69,15 @@ class TLSMaterial:
         for _ in range(2):
             context = CertificateOptions().getContext()
             try:
-                context.use_certificate_chain_file(cert)
-                context.use_privatekey_file(key)
-                context.check_privatekey()
+                if cert is not None and key is not None:
+                    context.use_certificate_chain_file(cert)
+                    context.use_privatekey_file(key)
+                    context.check_privatekey()
                 if ca is not None:
                     context.load_verify_locations(ca)
             except (SSL.Error, OSError) as e:
-                raise StartFailed(f"TLS cannot use {cert}, {key}, {ca or 'no CA'}: {e!r}") from None
+                used = ", ".join(path for path in self._paths if path is not None)
+                raise StartFailed(f"TLS cannot use {used}: {e!r}") from None
             # Clients on this port need no certificate, so one that is missing does not fail here.
             mode = SSL.VERIFY_PEER if ca is not None else SSL.VERIFY_NONE
             context.set_verify(mode, lambda connection, x509, errno, depth, ok: bool(ok))

@@ -86,6 +86,7 @@ class SecretTests(IntegrationTestCase):
             replies = client.pipeline([["AUTH", "wrong"], ["SET", "a", "b"], ["AUTH", "u", "x"]])
             texts = [str(reply).split()[0] for reply in replies]
             self.assertEqual(texts, ["WRONGPASS", "NOAUTH", "WRONGPASS"])
+            node.wait_log("wrong secret from 127.0.0.1:")
             self.assertIn("WRONGPASS", str(client.do("HELLO", "3", "AUTH", "default", "wrong")))
             self.assertEqual(client.do("AUTH", SECRET), b"OK")
             self.assertIsNone(client.do("GET", "a"))

@@ -6,11 +6,12 @@ import os
 import signal
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.integration.cluster import Cluster, IntegrationTestCase
-from tests.integration.process import need, until
+from tests.integration.process import environment, need, until
 from tests.integration.resp import Access, Client, ask
 from tests.protocols.certificates import Authority
 
@@ -39,10 +40,11 @@ class TLSTestCase(IntegrationTestCase):
         flags = ["--tls-cert", cert, "--tls-key", key]
         return [*flags, "--tls-ca", authority.path] if ca else flags
 
-    def secured(self, *flags: str, count: int = 3) -> Cluster:
+    def secured(self, *flags: str, count: int = 3, secret: str | None = None) -> Cluster:
         """Start a cluster in which every node has a certificate of its own."""
         cluster = self.cluster(*flags)
-        cluster.access = Access(tls=context(self.authority, self.authority.issue("client")))
+        own = self.authority.issue("client")
+        cluster.access = Access(secret, context(self.authority, own))
         first = cluster.found(*self.flags("node0"))
         for n in range(1, count):
             cluster.add("--join", first.address, *self.flags(f"node{n}")).start()
@@ -90,6 +92,26 @@ class MembersTests(TLSTestCase):
         leader.start().wait_ready()
         cluster.wait_equal()
         self.assertEqual(client.insist("GET", "a"), b"2")
+
+    def test_client_of_finn(self) -> None:
+        """finn.client finds the leader over TLS, with a certificate or with CA and secret."""
+        secret = Path(self.certificates) / "secret"
+        secret.write_text("sesame")
+        secret.chmod(0o600)
+        cert, key = self.authority.issue("cli")
+        for flags, words in (
+            ([], ["--tls-cert", cert, "--tls-key", key]),
+            (["--auth-file", str(secret)], ["--auth-file", str(secret)]),
+        ):
+            cluster = self.secured(*flags, secret="sesame" if flags else None)
+            followers = [node.address for node in cluster.followers()]
+            words += ["--tls-ca", self.authority.path, *followers, "SET", "a", "b"]
+            run = subprocess.run(
+                [sys.executable, "-m", "finn.client", *words],
+                env=environment(), capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            self.assertEqual(run.stdout.strip(), "OK", run.stderr)
+            cluster.reap()
 
     def test_clients_without_certificate(self) -> None:
         """Without --auth-file they may not do anything, and are told why."""

@@ -8,13 +8,14 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from finn.errors import StartFailed
 from finn.protocols.link import LinkRefused, MemberLink, accept_link
-from finn.protocols.tls import TLSMaterial, channel_binding, peer_certified
+from finn.protocols.tls import TLSMaterial, channel_binding, explain, peer_certified
 from finn.protocols.wire import StatusRequest, encode
 from tests.protocols.certificates import Authority
 from tests.protocols.support import NotingHandler, Server, Transport
@@ -162,6 +163,63 @@ class Clients(Certificates):
 
 
 @implementer(IOpenSSLContextFactory)
+class Unproven(Certificates):
+    """Where the certificate is all that is asked of clients."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = Server(certificate_required=True)
+
+    def test_without_a_certificate(self) -> None:
+        """A client is not authenticated, and dropped if it stays."""
+        channel = Channel(self.server, self.one, Bare(), Client())
+        self.assertFalse(channel.connection.authenticated)
+        for _ in range(11):
+            self.server.clock.advance(1)
+        self.assertTrue(channel.far.aborted)
+
+    def test_with_a_certificate(self) -> None:
+        """That is enough; a CA alone is none."""
+        channel = Channel(self.server, self.one, self.two, Client())
+        self.assertTrue(channel.connection.authenticated)
+        only_ca = TLSMaterial(None, None, self.ca.path)
+        channel = Channel(self.server, self.one, only_ca, Client())
+        self.assertFalse(channel.connection.authenticated)
+
+    def test_a_secret_is_asked_for_besides(self) -> None:
+        """With a secret the certificate is not enough."""
+        server = Server(auth_required=True, certificate_required=True)
+        channel = Channel(server, self.one, self.two, Client())
+        self.assertTrue(channel.connection.certified)
+        self.assertFalse(channel.connection.authenticated)
+
+    def test_a_handshake_that_is_not_finished(self) -> None:
+        """Is dropped where nothing is asked of clients, too, and told of once a second."""
+        server = Server()
+        clock: Any = MemoryReactorClock()
+        factory: Any = self.one.server_factory(server.factory, clock)
+        transports = [Transport() for _ in range(3)]
+        for transport in transports:
+            transport.protocol = factory.buildProtocol(None)
+            transport.protocol.makeConnection(transport)
+        with capturedLogs() as logs:
+            transports[0].protocol.dataReceived(PING)
+            transports[1].protocol.dataReceived(PING)
+        told = [event for event in logs if "TLS with" in event["log_format"]]
+        self.assertEqual([event["reason"] for event in told], ["wrong version number"])
+        for _ in range(11):
+            server.clock.advance(1)
+        self.assertTrue(transports[2].aborted)
+
+    def test_a_client_checks_the_server(self) -> None:
+        """With the CA it knows, and says nothing to another."""
+        other = Authority(self.directory, "other")
+        client = Client()
+        channel = Channel(self.server, self.one, TLSMaterial(None, None, other.path), client)
+        self.assertIn("certificate verify failed", explain(client.reason))
+        self.assertFalse(channel.connection.authenticated)
+
+
 class Bare:
     """A client's TLS: no CA to check, and a certificate only if one is given."""
 
