@@ -92,8 +92,8 @@ class Links:
             return "the node was removed from the cluster"
         if node.standing.has_removed(hello):
             return REMOVED
-        if node.identity.cluster_id == 0:
-            node.standing.adopt_cluster(hello.cluster_id)
+        if node.identity.cluster_id == 0 and not node.standing.adopt_cluster(hello.cluster_id):
+            return "the node has failed"
         return None
 
     def link_refused(self, hello: PeerHello, reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.errors import Removed, StartFailed
+from finn.errors import DataDirectoryError, Removed, StartFailed
 from finn.protocols.handshake import PeerHello
 
 if TYPE_CHECKING:
@@ -46,16 +46,24 @@ class Standing:
         """Write ``node.json`` on the disk thread."""
         return self._node.disk.run(self._node.identity.save)
 
-    def adopt_cluster(self, cluster_id: int) -> None:
+    def adopt_cluster(self, cluster_id: int) -> bool:
         """A leader made this fresh node a member of its cluster.
 
         It is saved before the link is accepted, inline: once in a node's life, with nothing to
         serve yet.
+
+        Returns:
+            Whether it could be saved; the node has failed if not.
         """
-        self.log.info("joined cluster {id}", id=format(cluster_id, "016x"))
         self._node.identity.cluster_id = cluster_id
         self._node.identity.address = self._node.options.address
-        self._node.identity.save()
+        try:
+            self._node.identity.save()
+        except DataDirectoryError as e:
+            self._node.fatal(e)
+            return False
+        self.log.info("joined cluster {id}", id=format(cluster_id, "016x"))
+        return True
 
     def cured(self) -> None:
         """A current leader has brought this node up to date: it may vote again."""

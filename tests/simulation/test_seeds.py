@@ -19,6 +19,7 @@ PINNED = {
     49: "a newcomer whose addition was rolled back never asked again",
     198: "timers of a node whose clock was set back came an hour late",
     200: "a removed founder founded a second cluster",
+    2150588329: "a newcomer whose disk failed as it was added raised in its link's handshake",
     606: "a follower applied an entry that it had read before it was replaced",
     209: "everybody lost power at medium, and an addition with it",
     1: "five thousand events of everything",
