@@ -38,8 +38,8 @@ class SecurityTests(SynchronousTestCase):
             "one inline command": f"{reader.inline_bytes // KIB} KiB",
             "incomplete commands of all clients": f"{limits.partial_bytes // GIB} GiB",
             "a command that is not finished": f"{limits.partial_timeout:.0f} s of silence",
-            "a client between two commands": "`--idle-timeout`, none by default; TCP notices a host "
-            "that is gone",
+            "a client between two commands": "`--idle-timeout`, none by default; TCP notices a "
+            "host that is gone",
             "clients": "`--max-clients`",
             "replies that a client has not taken": f"{limits.output_bytes // KIB} KiB, "
             "and what a few commands bring",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ LEVELS = ("low", "medium", "high")
 BACKENDS = ("fastlog", "bolt", "leveldb", "inmem")
 # After a fault so many writes have to be answered, each client's share.
 PROGRESS = 10
+# A gap after a fault that leaves a majority in touch is worth a look from here on, seconds.
+SLOW = 2.0
 # Time the checker may take for one run, seconds.
 CHECK_SECONDS = 60.0
 
@@ -58,6 +61,11 @@ class Report:
     operations: int = 0
     unknown: int = 0
     result: Result | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether a fault that leaves a majority cost longer than it should."""
+        return any(gap > SLOW for name, gap in self.gaps if name != faults.all_killed.__name__)
 
     def __str__(self) -> str:
         gaps = ", ".join(f"{name} {gap:.2f} s" for name, gap in self.gaps)
@@ -198,7 +206,12 @@ def soak(minutes: float, seed: int, chosen: Sequence[str]) -> int:
         )
         print(f"run {number}: {', '.join(fault.__name__ for fault in drawn)}", flush=True)
         try:
-            print(f"  {chaos.run(drawn)}", flush=True)
+            report = chaos.run(drawn)
+            print(f"  {report}", flush=True)
+            if report.slow:
+                print(f"  SLOW; the logs are in {folder}", flush=True)
+            else:
+                shutil.rmtree(folder)
         except Exception as e:
             print(f"FAILED: {chaos.setting}: {e}\n{chaos.cluster.tails()}", flush=True)
             print(f"the data is in {folder}; the seed was {seed}", flush=True)

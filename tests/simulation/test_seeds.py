@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.testing.simulate import replay_command, run_seed
 
 SECONDS = 60.0
-FRESH = int(os.environ.get("FINN_SEEDS", "20"))
+FRESH = int(os.environ.get("FINN_SEEDS", "5"))
 
 PINNED = {
     49: "a newcomer whose addition was rolled back never asked again",
