@@ -32,7 +32,9 @@ async def find_successor(node: Node) -> int | None:
         Its id, or None: there is nobody to choose from, or nobody tells.
     """
     raft = node.raft
-    if raft is None or raft.role is not Role.LEADER or len(raft.configuration.voters) < 2:
+    if raft is None or raft.role is not Role.LEADER or raft.transferring:
+        return None
+    if not set(raft.configuration.voters) - {raft.node_id}:
         return None
     began = node.now()
     best: int | None = None
@@ -64,12 +66,14 @@ async def hand_over(node: Node, successor: int | None) -> None:
     assert raft is not None
     if raft.role is not Role.LEADER:
         return
-    if len(raft.configuration.voters) < 2:
+    if not set(raft.configuration.voters) - {raft.node_id}:
         deadline = node.now() + SETTLE_TIMEOUT
         while not node.proposals.idle and node.now() < deadline:
             await node.sleep(POLL)
         return
     for target in {successor: None, None: None}:
+        if raft.transferring:
+            break  # by RAFTTRANSFER, or as it was removed: that one also steps down in the end
         try:
             raft.transfer_leadership(target, node.now())
         except FinnError as e:
@@ -82,6 +86,8 @@ async def hand_over(node: Node, successor: int | None) -> None:
     while raft.role is Role.LEADER and raft.transferring and node.now() < deadline:
         await node.sleep(POLL)
     # Those that wait learn the next leader's address; new ones are told it at once.
-    while raft.role is not Role.LEADER and not raft.leader_id and node.now() < deadline:
+    while not (raft.role is Role.LEADER or raft.leader_id or raft.removed):
+        if node.now() > deadline:
+            break
         await node.sleep(POLL)
     await node.sleep(POLL)

@@ -107,7 +107,7 @@ class Links:
             return  # the disk failed in the very turn that changed the members
         node = self._node
         wanted = {member.id: member.address for member in peers}
-        if node.raft is not None and node.raft.removed:
+        if node.raft is not None and node.raft.removed and node.raft.leader is None:
             wanted = {}
         for peer_id in sorted(set(self._dialers) - set(wanted)):
             self._dialers.pop(peer_id).stop()

@@ -359,7 +359,8 @@ class Node(MultiService):
         """Tell whoever waits for a role (called by the driver)."""
         raft = self.raft
         assert raft is not None
-        if raft.removed and not self.identity.removed:
+        # A leader that is removed still has to hand over, for which it needs its links.
+        if raft.removed and raft.role is not Role.LEADER and not self.identity.removed:
             self.standing.found_removed()
         state = "Shutdown" if raft.removed else raft.role.value
         for observer in self._observers:

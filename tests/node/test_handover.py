@@ -26,7 +26,9 @@ class FindSuccessorTests(SynchronousTestCase):
         self.asked = 2
         self.node: Any = SimpleNamespace(
             raft=SimpleNamespace(
+                node_id=OWN,
                 role=Role.LEADER,
+                transferring=False,
                 configuration=SimpleNamespace(voters={OWN, OTHER, THIRD}),
                 log=SimpleNamespace(last_index=LAST),
             ),

@@ -1,0 +1,56 @@
+"""A leader that is removed hands over first, whatever is still under way."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.machines.kv import KV
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Client
+
+# Long before anybody would miss the leader: the election timeout is 1 s at least.
+SOON = 0.3
+MANY = 10_000
+
+
+class LeaderRemoved(SynchronousTestCase):
+    """Four members, so that a majority is left."""
+
+    def setUp(self) -> None:
+        self.cluster = MemoryCluster(KV, 4)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.others = [member for member in range(4) if member != self.leader]
+        self.node = self.cluster.nodes[self.leader]
+
+    def remove(self) -> None:
+        """Remove the leader while entries that came after its removal are under way."""
+        raft = self.node.raft
+        assert raft is not None
+        writer = Client(self.cluster, self.leader)
+        removing = Deferred.fromCoroutine(self.node.membership.remove(self.node.options.address))
+        for number in range(MANY):
+            if raft.removed:
+                break
+            writer.send(f"SET key {number}")
+            self.cluster.advance(0.0002)
+        self.cluster.result(removing)
+
+    def is_led(self) -> bool:
+        """Whether another one leads."""
+        return any(self.cluster.computers[member].leads for member in self.others)
+
+    def test_hands_over_under_load(self) -> None:
+        """The links stay until the successor, which lacked entries, was told to take over."""
+        self.remove()
+        self.cluster.wait_until(self.is_led, SOON)
+        self.cluster.wait_until(lambda: self.node.identity.removed, SOON)
+
+    def test_hands_over_when_stopped(self) -> None:
+        """A stop right after the answer does not cut that short."""
+        self.remove()
+        stopping = self.cluster.computers[self.leader].stop()
+        self.cluster.wait_until(self.is_led, SOON)
+        self.cluster.result(stopping, SOON)
