@@ -362,8 +362,7 @@ class Dispatch:
         self.propose_for(connection, run, pack_command(cmd), 1)
 
     def _local(self, connection: Any, cmd: list[bytes], route: Any) -> None:
-        call = self._node.reading.call()
-        call.conn = connection
+        call = self._node.reading.own_call(route.name, connection)
         args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
         self._answer(connection, lambda: route.run(call, *args), cmd)
 

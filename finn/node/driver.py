@@ -55,7 +55,6 @@ class Driver:
         self._ahead = node.reactor.seconds() - node.now()
         self._leaderless_since: float | None = None
         self._was_leader = False
-        self._reset_pending = False
         self.stopped = False
 
     # -- waking -------------------------------------------------------------------------------

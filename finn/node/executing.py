@@ -91,7 +91,7 @@ class Executing:
 
     def _local(self, run: Run, cmd: list[bytes], route: Any) -> None:
         args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
-        value = route.run(self._node.reading.call(), *args)
+        value = route.run(self._node.reading.own_call(route.name), *args)
         if hasattr(value, "__await__") and not isinstance(value, Deferred):
             value = Deferred.fromCoroutine(value)
         if isinstance(value, Deferred):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finn.declarative import Call
 from finn.errors import NotLeader, NotReady, Removed
@@ -28,8 +28,16 @@ class Reading(Reads):
         """Return the ``call`` of a read: its time is that of the last applied entry."""
         last_time = self._node.applying.last_time
         if self._call is None or self._call.now != last_time:
-            self._call = self._node.host.call(last_time, 0)
+            self._call = self.own_call()
         return self._call
+
+    def own_call(self, name: str = "", connection: Any = None) -> Call:
+        """Return a ``call`` that nobody else is given: a local command may keep it."""
+        node = self._node
+        call = node.host.call(node.applying.last_time, 0)
+        call.name = name
+        call.conn = connection
+        return call
 
     def at_once(self, level: Consistency, commands: list[list[bytes]]) -> bool:
         """Say whether reads may be served right now, without any waiting.
