@@ -16,7 +16,7 @@ from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConne
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
 from finn.resp.reader import parse_commands
-from finn.resp.replies import encode_error
+from finn.resp.replies import OK_REPLY, encode_error
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -32,7 +32,6 @@ COMMANDS_PER_LOOK = 256
 # Entries read back from the store at a time. Small ones come in thousands, and take the disk thread
 # 10 ms to decode: votes and the sync once a second, and so acknowledgements, wait behind them.
 FETCH_BYTES = 256 * 1024
-_OK_REPLY = b"+OK\r\n"
 
 
 class Applying:
@@ -210,7 +209,7 @@ class Applying:
         self.bytes_applied += len(entry.record)
         if batch is not None and not (entry.kind == COMMANDS and entry.count):
             for run in batch.runs:
-                run.complete([_OK_REPLY])
+                run.complete([OK_REPLY])
         self._batch = None
 
     def _apply_batch(self, entry: Entry, batch: Batch) -> Generator[None, None, None]:

@@ -13,7 +13,7 @@ from finn.node.info import INFO_COMMANDS
 from finn.node.introspection import INTROSPECTION, command_rows
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
-from finn.resp.replies import OK, Simple
+from finn.resp.replies import OK, OK_REPLY, Simple
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -124,7 +124,7 @@ def echo(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("QUIT", 0, -1, before_auth=True, immediate=True)
 def quit_connection(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer OK and close the connection."""
-    connection.close_after_flush(b"+OK\r\n")
+    connection.close_after_flush(OK_REPLY)
     return NO_REPLY
 
 

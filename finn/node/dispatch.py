@@ -24,9 +24,9 @@ from finn.errors import (
 )
 from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.host import Route
-from finn.node.runs import OpaqueRun, Read, Run
+from finn.node.runs import OpaqueRun, Read, Run, as_deferred
 from finn.raft.core import Role
-from finn.resp.replies import PONG_REPLY, encode_error, encode_value, pack_command
+from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Dispatch:
                     self._flush_group(connection, group, group_kind)
                     group = []
                     connection.transaction.queue(cmd, route)
-                    connection.reply(b"+QUEUED\r\n")
+                    connection.reply(QUEUED_REPLY)
                     continue
             except CommandError as e:
                 self._flush_group(connection, group, group_kind)
@@ -398,8 +398,7 @@ class Dispatch:
             self.log.failure("command {name} failed", name=cmd[0].decode("ascii", "replace"))
             connection.reply(encode_error(f"ERR internal error: {type(e).__name__}"))
             return
-        if hasattr(value, "__await__") and not isinstance(value, Deferred):
-            value = Deferred.fromCoroutine(value)
+        value = as_deferred(value)
         if not isinstance(value, Deferred):
             data = self._encode(value, connection.resp3, cmd)
             if data:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, Overloaded, UnknownCommand
-from finn.node.runs import NOBODY, OpaqueRun, Run, Waiter
+from finn.node.runs import NOBODY, OpaqueRun, Run, Waiter, as_deferred
 from finn.options import Consistency
 from finn.raft.core import Role
 from finn.resp.replies import encode_value, pack_command
@@ -92,8 +92,7 @@ class Executing:
     def _local(self, run: Run, cmd: list[bytes], route: Any) -> None:
         args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
         value = route.run(self._node.reading.own_call(route.name), *args)
-        if hasattr(value, "__await__") and not isinstance(value, Deferred):
-            value = Deferred.fromCoroutine(value)
+        value = as_deferred(value)
         if isinstance(value, Deferred):
             value.addCallbacks(
                 lambda v: run.complete([encode_value(v)]), lambda f: run.fail(f.value)

@@ -14,7 +14,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
-from finn.resp.replies import encode_error, encode_value
+from finn.resp.replies import (
+    NULL_REPLY,
+    encode_array_header,
+    encode_bulk,
+    encode_error,
+    encode_simple,
+    encode_value,
+    null_reply,
+)
 
 
 class Waiter:
@@ -191,7 +199,7 @@ class OpaqueCall:
                 self.succeed(value)
             else:
                 self.fail(error)
-        return self.early[0] if self.early else b"$-1\r\n"
+        return self.early[0] if self.early else NULL_REPLY
 
     def succeed(self, value: Any) -> None:
         """Write the reply, then tell the machine."""
@@ -311,20 +319,19 @@ class SlotConnection:
         self._fill = fill
 
     def write_string(self, text: str) -> None:
-        self._write(b"+%s\r\n" % " ".join(text.split("\r\n")).replace("\n", " ").encode())
+        self._write(encode_simple(text))
 
     def write_bulk(self, data: bytes | str) -> None:
-        raw = data.encode() if isinstance(data, str) else data
-        self._write(b"$%d\r\n%s\r\n" % (len(raw), raw))
+        self._write(encode_bulk(data.encode() if isinstance(data, str) else data))
 
     def write_integer(self, number: int) -> None:
         self._write(b":%d\r\n" % number)
 
     def write_array(self, count: int) -> None:
-        self._write(b"*%d\r\n" % count, opens=count)
+        self._write(encode_array_header(count), opens=count)
 
     def write_null(self) -> None:
-        self._write(b"_\r\n" if self._connection.resp3 else b"$-1\r\n")
+        self._write(null_reply(self._connection.resp3))
 
     def write_error(self, text: str) -> None:
         self._write(encode_error(text))
@@ -335,6 +342,13 @@ class SlotConnection:
     def write_value(self, value: Any) -> None:
         """Reply with a Python value, as the declarative API does."""
         self._write(encode_value(value, self._connection.resp3))
+
+
+def as_deferred(value: Any) -> Any:
+    """Return a coroutine as a Deferred, and anything else as it is."""
+    if hasattr(value, "__await__") and not isinstance(value, Deferred):
+        return Deferred.fromCoroutine(value)
+    return value
 
 
 class Nobody:

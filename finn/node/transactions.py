@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from finn.errors import CommandError
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter
-from finn.resp.replies import OK, pack_command
+from finn.resp.replies import OK, null_array_reply, pack_command
 from finn.table import Kind
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Transactions:
             connection.reply(b"-EXECABORT Transaction discarded because of previous errors.\r\n")
             return
         if dirty:
-            connection.reply(b"_\r\n" if connection.resp3 else b"*-1\r\n")
+            connection.reply(null_array_reply(connection.resp3))
             return
         node = self._node
         extras = [

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from finn.declarative import Call, Machine, check_state, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity
 from finn.interfaces import IApplier, IMachine
-from finn.node.runs import SlotConnection
+from finn.node.runs import SlotConnection, as_deferred
 from finn.resp.replies import encode_value, parse_reply
 from finn.table import Kind
 
@@ -123,8 +123,7 @@ class FakeApplier:
             call.conn = self.client
         args: list[Any] = cmd[1:]
         value = spec.run(call, *(args if spec.convert is None else spec.convert(args)))
-        if hasattr(value, "__await__") and not isinstance(value, Deferred):
-            value = Deferred.fromCoroutine(value)
+        value = as_deferred(value)
         if isinstance(value, Deferred):
             return value.addCallback(self._as_seen)
         return self._as_seen(value)
