@@ -25,7 +25,6 @@ from finn.errors import (
 from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, as_deferred
-from finn.raft.core import Role
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
 from finn.table import CommandSpec, Kind
 
@@ -143,6 +142,8 @@ class Dispatch:
         low, high, kind = first.low, first.high, first.kind
         if kind == BUILTIN:
             return all(cmd == commands[0] for cmd in commands)
+        if len(commands) == 1:
+            return bool(low <= len(commands[0]) <= high)
         for cmd in commands:
             route = table.get(cmd[0])
             if route is first:
@@ -232,7 +233,7 @@ class Dispatch:
         if raft is None:
             failed = self._node.failure is not None
             return NotReady("ERR node has failed") if failed else NotReady()
-        if raft.role is Role.LEADER:
+        if raft.leader is not None:
             return None
         if raft.removed:
             return Removed()
@@ -241,7 +242,7 @@ class Dispatch:
     def _write(self, connection: Any, commands: list[list[bytes]], raw: bytes | None) -> None:
         node = self._node
         raft = node.raft
-        if raft is None or raft.role is not Role.LEADER:
+        if raft is None or raft.leader is None:
             error = encode_error(error_text(self.refusal() or NotReady()))
             connection.reply(error if len(commands) == 1 else error * len(commands))
             return
@@ -317,16 +318,17 @@ class Dispatch:
         """Execute reads and reply, a slice at a time: a few bytes may ask for gigabytes."""
         call = self._node.reading.call()
         size = connection.portion
+        count = len(commands)
         begin = total = 0
-        while begin < len(commands):
+        while begin < count:
             replies: list[bytes] = []
-            part = commands[begin : begin + size] if size < len(commands) else commands
+            part = commands[begin : begin + size] if size < count else commands
             self._host.execute(part, call, 0, replies, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
             begin += size
             total += len(data)
-            if not whole or begin >= len(commands):
+            if not whole or begin >= count:
                 continue
             if total > LARGE_REPLIES or connection.full:
                 self._postpone(connection, commands[begin:])

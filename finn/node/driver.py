@@ -40,7 +40,12 @@ _LEVELS = {
 
 
 class Driver:
-    """Runs one ``Raft`` on a store, links and a clock."""
+    """Runs one ``Raft`` on a store, links and a clock.
+
+    Attributes:
+        is_due: a turn was asked for and has not begun.
+        turns: changes whenever the core was given input.
+    """
 
     log = Logger(namespace="finn.node")
 
@@ -50,6 +55,7 @@ class Driver:
         self.store = store
         self.turns = 0
         self._turn_call: Any = None
+        self.is_due = False
         self._timer: Any = None
         self._timer_at = 0.0
         self._ahead = node.reactor.seconds() - node.now()
@@ -59,25 +65,26 @@ class Driver:
 
     # -- waking -------------------------------------------------------------------------------
 
-    @property
-    def is_due(self) -> bool:
-        """Whether a turn was asked for and has not begun."""
-        return self._turn_call is not None
-
     def wake(self) -> None:
         """Ask for a turn after the events of this one."""
-        if self._turn_call is None and not self.stopped:
-            self._turn_call = self._node.reactor.callLater(0, self._turn)
+        if not self.is_due and not self.stopped:
+            self.is_due = True
+            self._turn_call = self._node.soon(self._turn)
 
     def stop(self) -> None:
         """No more turns and timers."""
         self.stopped = True
+        self.turns += 1
         for call in (self._turn_call, self._timer):
             if call is not None and call.active():
                 call.cancel()
         self._turn_call = self._timer = None
+        self.is_due = False
 
     def _turn(self) -> None:
+        if not self.is_due:
+            return  # a timer was faster
+        self.is_due = False
         self._turn_call = None
         try:
             self.turn()
@@ -94,10 +101,10 @@ class Driver:
         now = node.now()
         # Input first: what arrived may end or begin leadership.
         self._drain(now)
-        self._submit(now)
+        if node.reading.asked or node.proposals.queued:
+            self._submit(now)
+            self._drain(now)
         more = node.applying.run()
-        # Applying may promote, serve or remove; its consequences leave in the same turn.
-        self._drain(now)
         node.reading.applied(node.applying.last_applied)
         node.server.flush()
         node.dispatch.release()
@@ -120,7 +127,6 @@ class Driver:
                     node.proposals.submit(raft, node.wall_ms(), now)
             else:
                 self._withdraw(now)
-        self._drain(now)
 
     def _withdraw(self, now: float) -> None:
         """Refuse what is queued here, naming the next leader if it is known soon."""
@@ -174,9 +180,10 @@ class Driver:
         self._turn_now()
 
     def _turn_now(self) -> None:
-        call, self._turn_call = self._turn_call, None
+        call = self._turn_call
         if call is not None and call.active():
             call.cancel()
+        self.is_due = True
         self._turn()
 
     def _watch_disk(self, now: float) -> None:
@@ -200,14 +207,23 @@ class Driver:
     # -- Ready --------------------------------------------------------------------------------
 
     def _drain(self, now: float) -> None:
+        """Do what the core wants done.
+
+        What else gives it input meanwhile asks for a turn; only a store that is done at once is
+        told to the core, and its answer awaited, in this one.
+        """
         while not self.stopped:
             ready = self.raft.ready()
-            if ready is None:
+            if ready is None or not self._handle(ready, now):
                 return
-            self._handle(ready, now)
 
-    def _handle(self, ready: Ready, now: float) -> None:
-        """Do one ``Ready``: its fields are in the order of the duties."""
+    def _handle(self, ready: Ready, now: float) -> bool:
+        """Do one ``Ready``: its fields are in the order of the duties.
+
+        Returns:
+            Whether something of it is durable already, which the core knows now.
+        """
+        done = False
         self.turns += 1  # what was asked of the core before may hold no longer
         node = self._node
         raft = self.raft
@@ -215,7 +231,7 @@ class Driver:
         for level, text, fields in ready.events:
             self._log_event(level, text, fields)
         if ready.state is not None:
-            self._save_state(ready.state, ready.state_ticket)
+            done = self._save_state(ready.state, ready.state_ticket)
         if ready.reset_to is not None:
             store.reset(*ready.reset_to)
         if ready.truncate_from:
@@ -230,9 +246,9 @@ class Driver:
         if ready.log_ticket:
             # At every level: who forgets members takes a few of them, or itself, for a majority.
             durable = any(entry.kind == CONFIGURATION for entry in ready.entries)
-            self._sync(ready.log_ticket, durable)
+            done = self._sync(ready.log_ticket, durable) or done
         if self.stopped:
-            return  # the disk failed at once
+            return False  # the disk failed at once
         for peer, first, size in ready.fetches:
             self._fetch(peer, first, size)
         for peer in ready.snapshots:
@@ -250,25 +266,18 @@ class Driver:
             self.log.warn("applied entries were overwritten: waiting for a snapshot")
             node.snapshots.interrupt()
             node.applying.pause()
+        return done
 
     def _log_event(self, level: str, text: str, fields: dict[str, Any]) -> None:
         self.log.emit(
             _LEVELS.get(level, LogLevel.info), text, finn_verbose=level == "verbose", **fields
         )
 
-    def _save_state(self, state: Any, ticket: int) -> None:
-        def saved(_: object) -> None:
-            self.raft.state_persisted(ticket)
-            self.wake()
+    def _save_state(self, state: Any, ticket: int) -> bool:
+        return self._when_durable(self.store.save_state(state), self.raft.state_persisted, ticket)
 
-        self._then(self.store.save_state(state), saved)
-
-    def _sync(self, ticket: int, durable: bool) -> None:
-        def synced(_: object) -> None:
-            self.raft.persisted(ticket)
-            self.wake()
-
-        self._then(self.store.sync(durable), synced)
+    def _sync(self, ticket: int, durable: bool) -> bool:
+        return self._when_durable(self.store.sync(durable), self.raft.persisted, ticket)
 
     def _fetch(self, peer: int, first: int, size: int) -> None:
         def fetched(entries: list[Entry] | None) -> None:
@@ -286,14 +295,26 @@ class Driver:
 
         self.store.read(first, size).addCallbacks(fetched, failed)
 
-    def _then(self, deferred: Deferred[Any], callback: Callable[[Any], None]) -> None:
-        """Go on when the disk is done; its failure is the end of this node."""
+    def _when_durable(
+        self, deferred: Deferred[None], tell: Callable[[int], None], ticket: int
+    ) -> bool:
+        """Tell the core when the disk is done; its failure is the end of this node.
 
-        def done(result: Any) -> None:
+        Returns:
+            Whether it was done already.
+        """
+        if deferred.called and deferred.result is None:
+            self.turns += 1
+            tell(ticket)
+            return True
+
+        def done(_: object) -> None:
             if not self.stopped:
-                callback(result)
+                tell(ticket)
+                self.wake()
 
         deferred.addCallbacks(done, lambda failure: self._node.fatal(failure.value))
+        return False
 
     # -- roles --------------------------------------------------------------------------------
 

@@ -232,7 +232,8 @@ class Links:
                 link.abort("the peer was removed")  # it dials again, and is told
             else:
                 raft.receive(link.peer_id, message, node.now())
-                node.wake()
+                if raft.has_output:
+                    node.wake()
         elif kind is Forward:
             node.forwarding.received(link, message)
         elif kind is ForwardReply:

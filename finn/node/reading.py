@@ -21,8 +21,9 @@ class Reading(Reads):
         super().__init__(self.serve)
         self._node = node
         self._call: Call | None = None
-        self._lease = 0.0
-        self._lease_turn = -1
+        self._level: Consistency | None = None
+        self._until = 0.0
+        self._turn = -1  # in which that was found out
 
     def call(self) -> Call:
         """Return the ``call`` of a read: its time is that of the last applied entry."""
@@ -47,33 +48,30 @@ class Reading(Reads):
         (hashicorp/raft#603).
         """
         node = self._node
-        raft = node.raft
-        if raft is None or raft.removed:
+        driver = node.driver
+        if driver is None:
             return False
-        if level is Consistency.LOW:
-            return True
-        return (
-            level is Consistency.MEDIUM
-            and raft.leader is not None
-            and node.applying.last_applied >= raft.commit_index
-            and node.now() < self._lease_until()
-            and not self._expired(commands)
+        # Every input of the core that changes anything asks for a turn: while none is due, what
+        # was found out last still holds.
+        if driver.is_due or self._turn != driver.turns or level is not self._level:
+            self._until = self._served_until(level)
+            self._turn = -1 if driver.is_due else driver.turns
+            self._level = level
+        return node.now() < self._until and (
+            level is Consistency.LOW or not self._expired(commands)
         )
 
-    def _lease_until(self) -> float:
-        """Return until when the lease holds, asking the core once between two of its inputs.
-
-        Every input of the core asks for a turn: while none is due, nothing can have ended a lease.
-        """
+    def _served_until(self, level: Consistency) -> float:
+        """Return until when reads may be served without waiting, if nothing happens before."""
         node = self._node
-        driver = node.driver
-        assert node.raft is not None and driver is not None
-        if driver.is_due:
-            return node.raft.lease_until()
-        if self._lease_turn != driver.turns:
-            self._lease_turn = driver.turns
-            self._lease = node.raft.lease_until()
-        return self._lease
+        raft = node.raft
+        if raft is None or raft.removed:
+            return 0.0
+        if level is Consistency.LOW:
+            return float("inf")
+        if level is Consistency.HIGH or node.applying.last_applied < raft.commit_index:
+            return 0.0
+        return raft.lease_until()
 
     def _expired(self, commands: list[list[bytes]]) -> bool:
         node = self._node

@@ -37,7 +37,7 @@ from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
-from finn.protocols.transport import listen
+from finn.protocols.transport import listen, write_through
 from finn.raft.core import Raft, Role
 from finn.resp.replies import parse_reply
 from finn.storage.disk import ThreadDisk
@@ -53,11 +53,12 @@ SWEEP = 0.5
 ASK_TIMEOUT = 3.0
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def boot_time() -> float:
     """Monotonic seconds that go on during suspend where the system can tell (DESIGN section 4)."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+    return time.clock_gettime(_CLOCK)
 
 
 class Node(MultiService):
@@ -96,7 +97,10 @@ class Node(MultiService):
         boot_id: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
-        self.reactor = reactor
+        self.reactor = write_through(reactor)
+        self.soon: Callable[[Callable[[], None]], Any] = getattr(
+            self.reactor, "soon", lambda action: reactor.callLater(0, action)
+        )
         self.options = options or NodeOptions()
         self.options.check()
         self.nonces: Callable[[int], bytes] = random.randbytes if random is not None else os.urandom
@@ -131,7 +135,7 @@ class Node(MultiService):
         self.forwarding = Forwarding(self)
         self.snapshots = Snapshotting(self)
         self.standing = Standing(self)
-        self.server = ClientFactory(self.dispatch, client_limits(self.options), reactor)
+        self.server = ClientFactory(self.dispatch, client_limits(self.options), self.reactor)
         self.tls: Any = None
         self.port: Any = None
         self.lock: DirectoryLock

@@ -84,8 +84,10 @@ class ClientConnection(ReplyPipeline):
         self._partial = 0  # bytes of the command that is not complete
         self._unproven = 0  # bytes received before authentication
         self._reads_little = True
+        self._command_size = 0  # for which the size of reads was chosen
         self._successor: IProtocol | None = None
         self._reader = CommandReader(factory.limits.reader)
+        self._strict = self._reader.strict
         self._dispatcher = factory.dispatcher
 
     # -- life ---------------------------------------------------------------------------------
@@ -193,16 +195,22 @@ class ClientConnection(ReplyPipeline):
                 self._postponed.extend(commands)
             else:
                 self._dispatch(commands, raw)
-            if len(commands) > QUANTUM or self._reads_little:
-                self._balance(len(data), len(commands))
+            size = len(data) // len(commands)
+            if size != self._command_size and (len(commands) > QUANTUM or self._reads_little):
+                self._balance(size)
         elif self._reads_little:
-            self._balance(len(data), 1)
-        if self._reader.error is not None and not self._postponed:
+            self._balance(len(data))
+        if self._strict.error is not None and not self._postponed:
             self._protocol_error()
         if not self.authenticated:
             self._count_unproven(len(data))
-        self.flush()
-        if self._pending or self._output.unsent:
+        if self._out or self._dirty or self._paused:
+            if self.factory.batch.crowded:
+                self.factory.flush_soon(self)
+            else:
+                self.flush()
+        elif self._pending:
+            self._account()
             self._bound()
 
     def _count_unproven(self, size: int) -> None:
@@ -232,7 +240,7 @@ class ClientConnection(ReplyPipeline):
         first = commands[0]
         if first[0] == MEMBER:
             # A member waits for the answer.
-            if len(commands) > 1 or self._reader.error is not None:
+            if len(commands) > 1 or self._strict.error is not None:
                 self._refuse(b"-ERR Protocol error: nothing may follow RAFTLINK\r\n")
             else:
                 self._hand_over(first)
@@ -274,13 +282,17 @@ class ClientConnection(ReplyPipeline):
         return None
 
     def _protocol_error(self) -> None:
-        text = str(self._reader.error)
+        text = str(self._strict.error)
         self.log.debug("connection {id} of {peer}: {text}", id=self.id, peer=self.peer, text=text)
         self.close_after_flush(b"-ERR " + text.encode("utf-8", "replace") + b"\r\n")
 
-    def _balance(self, size: int, count: int) -> None:
-        """Read so much at a time that the commands in it do not keep other clients waiting."""
-        fair = max(MIN_READ, min(MAX_READ, size // count * QUANTUM))
+    def _balance(self, size: int) -> None:
+        """Read so much at a time that the commands in it do not keep other clients waiting.
+
+        ``size``: bytes of a command.
+        """
+        self._command_size = size
+        fair = max(MIN_READ, min(MAX_READ, size * QUANTUM))
         self._reads_little = fair < MAX_READ
         self._set_read_size(fair)
 
@@ -318,12 +330,10 @@ class ClientConnection(ReplyPipeline):
         commands, self._postponed = self._postponed[:AGAIN], self._postponed[AGAIN:]
         self._dispatch(commands, None)
         if not self._postponed:
-            if self._reader.error is not None:
+            if self._strict.error is not None:
                 self._protocol_error()
             self.resume("postponed")
         self.flush()
-        if self._pending or self._output.unsent:
-            self._bound()
 
     # -- the sweep ----------------------------------------------------------------------------
 

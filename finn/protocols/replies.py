@@ -65,9 +65,10 @@ class ReplyPipeline(Protocol):
         """Note that a slot has its data (called by the slot)."""
         self._queued += size
         if self._slots[0] is slot:
-            self._mark_dirty()
+            self.mark_dirty()
 
-    def _mark_dirty(self) -> None:
+    def mark_dirty(self) -> None:
+        """Have the factory's next ``flush`` write what is ready."""
         if not self._dirty:
             self._dirty = True
             self.factory.dirty.append(self)
@@ -104,6 +105,8 @@ class ReplyPipeline(Protocol):
         elif self._paused:
             self._relieve()
         self._account()
+        if self._pending or self._output.unsent:
+            self._bound()
 
     def _account(self) -> None:
         """Tell the factory how much this client is owed."""
@@ -151,7 +154,7 @@ class ReplyPipeline(Protocol):
         self._closed_at = self.factory.tick
         self._slots.append(None)
         self.pause("closing")
-        self._mark_dirty()
+        self.mark_dirty()
 
     def _end(self) -> None:
         """Nothing is written any more: what slots bring goes nowhere."""

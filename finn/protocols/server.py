@@ -93,6 +93,12 @@ def client_limits(options: NodeOptions) -> ClientLimits:
     )
 
 
+class _Alone:
+    """Stands for the ``Poller`` where there is none: every event is a batch of its own."""
+
+    crowded = False
+
+
 class ClientFactory(Factory):
     """Makes the connections of clients and keeps account of them.
 
@@ -103,7 +109,8 @@ class ClientFactory(Factory):
 
     Attributes:
         connections: admitted clients by id, in order of their arrival.
-        dirty: connections with slots filled since they were last flushed.
+        batch: the ``Poller`` that brings the clients' bytes.
+        dirty: connections with replies to write.
         partial_bytes: of incomplete commands.
         owed_bytes: of unsent replies.
         accepted, refused: counts since the start.
@@ -131,12 +138,25 @@ class ClientFactory(Factory):
         self._emptied: list[Deferred[None]] = []
         self._later: deque[ClientConnection] = deque()
         self._running: IDelayedCall | None = None
+        self.batch: Any = getattr(clock, "poller", None) or _Alone()
+        self._flushing = False
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:  # type: ignore[override]
         return ClientConnection(self, next(self._ids), peer_name(addr))
 
+    def flush_soon(self, connection: ReplyPipeline) -> None:
+        """Write what a connection has with what others get in the same batch of events.
+
+        A client with many connections is woken once for all of them, not once for each.
+        """
+        connection.mark_dirty()
+        if not self._flushing:
+            self._flushing = True
+            self.batch.soon(self.flush)
+
     def flush(self) -> None:
         """Write the replies of all connections that have new ones."""
+        self._flushing = False
         if self.dirty:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:

@@ -7,13 +7,17 @@ transport (it would put plaintext on the wire), and not while a pull producer fe
 producer is asked for more only by the queue's draining).
 
 ``WriteThroughReactor`` puts them behind any endpoint: it is the reactor, but for ``listenTCP`` and
-``connectTCP``. A reactor whose TCP is not made of ``twisted.internet.tcp`` is left as it is.
+``connectTCP``, and where there is epoll its connections wait in a ``Poller``. A reactor whose TCP
+is not made of ``twisted.internet.tcp`` is left as it is.
 """
 
 from __future__ import annotations
 
+import select
 import socket
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from twisted.internet import abstract, main, tcp
 from twisted.internet.defer import Deferred
@@ -30,6 +34,8 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from zope.interface import directlyProvides, providedBy
+
+from finn.protocols.poller import Poller
 
 BACKLOG = 511
 CONNECT_TIMEOUT = 5.0
@@ -119,12 +125,46 @@ class WriteThroughConnector(tcp.Connector):
         return WriteThroughClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
+class _Watch:
+    """The reactor as transports know it: a poller watches them."""
+
+    def __init__(self, reactor: Any, poller: Poller) -> None:
+        self._reactor = reactor
+        self.addReader = poller.addReader
+        self.addWriter = poller.addWriter
+        self.removeReader = poller.removeReader
+        self.removeWriter = poller.removeWriter
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
 class WriteThroughReactor:
-    """A reactor whose TCP ports and connectors are write-through; otherwise the one given."""
+    """A reactor whose TCP ports and connectors are write-through; otherwise the one given.
+
+    Attributes:
+        poller: watches the connections, where there is epoll.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self.callLater = reactor.callLater
+        self.seconds = reactor.seconds
+        self.poller = Poller(reactor) if hasattr(select, "epoll") else None
+        self._watch: Any = reactor if self.poller is None else _Watch(reactor, self.poller)
         directlyProvides(self, providedBy(reactor))
+
+    def soon(self, action: Callable[[], None]) -> Any:
+        """Call ``action`` behind the events that are being handled now.
+
+        Returns:
+            The delayed call that it became if there are none, else None.
+        """
+        if self.poller is not None and self.poller.handling:
+            self.poller.soon(action)
+            return None
+        return self.callLater(0, action)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -133,7 +173,7 @@ class WriteThroughReactor:
         self, port: int, factory: IProtocolFactory, backlog: int = BACKLOG, interface: str = ""
     ) -> IListeningPort:
         """Listen as IReactorTCP does."""
-        listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._reactor)
+        listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._watch)
         listening.startListening()
         return listening
 
@@ -146,19 +186,28 @@ class WriteThroughReactor:
         bindAddress: Any = None,
     ) -> tcp.Connector:
         """Connect as IReactorTCP does."""
-        connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._watch)
         connector.connect()
         return connector
 
 
+_wrapped: WeakKeyDictionary[Any, WriteThroughReactor] = WeakKeyDictionary()
+
+
 def write_through(reactor: Any) -> Any:
-    """Return the reactor in its write-through form, or itself where that is not possible."""
+    """Return the reactor in its write-through form, or itself where that is not possible.
+
+    There is one such form of a reactor.
+    """
     # The selectable transports belong to reactors that watch file descriptors; test reactors and
     # IOCP bring their own.
     from twisted.internet.posixbase import PosixReactorBase
 
     if isinstance(reactor, PosixReactorBase) and IReactorFDSet.providedBy(reactor):
-        return WriteThroughReactor(reactor)
+        wrapped = _wrapped.get(reactor)
+        if wrapped is None:
+            wrapped = _wrapped[reactor] = WriteThroughReactor(reactor)
+        return wrapped
     return reactor
 
 

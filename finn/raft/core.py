@@ -225,6 +225,15 @@ class Raft(Server):
 
     # -- output -----------------------------------------------------------------------------------
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``ready`` may have something: without it, input needs no call of that."""
+        if self.out.has_output(self.log, self.commit_index):
+            return True
+        if self.leader is not None:
+            return self.leader.has_output
+        return self.follower is not None and self.follower.has_output
+
     def ready(self) -> Ready | None:
         """Return what has to be done, None when there is nothing."""
         if self.leader is not None:

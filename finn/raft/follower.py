@@ -143,17 +143,23 @@ class Follower:
         self.verified_index = max(self.verified_index, index)
         self._must_answer = True
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``flush`` has to answer."""
+        return self._must_answer or (self._durable_match > self._reported and self._round > 0)
+
+    @property
+    def _durable_match(self) -> int:
+        return min(self.verified_index, self._raft.log.persisted_index)
+
     def flush(self, now: float) -> None:
         """Answer the leader for what is verified and durable."""
         raft = self._raft
-        if raft.reinstalling:
-            return
-        match = min(self.verified_index, raft.log.persisted_index)
-        if not (self._must_answer or (match > self._reported and self._round)):
+        if raft.reinstalling or not self.has_output:
             return
         self._must_answer = False
         self._answered_at = now
         if raft.leader_id:
-            self._reported = match
+            match = self._reported = self._durable_match
             reply = AppendReply(raft.current_term, True, self._round, match, amnesic=raft.amnesic)
             raft.out.send_durable(raft.leader_id, reply)

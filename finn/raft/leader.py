@@ -198,6 +198,11 @@ class Leader:
             deadline = min(deadline, self.transfer.deadline)
         return deadline
 
+    @property
+    def has_output(self) -> bool:
+        """Whether ``flush`` may have something to send."""
+        return self._replication.due or bool(self._reads.fresh)
+
     def flush(self, now: float) -> None:
         """Send what is due: entries, heartbeats, rounds for reads."""
         # BUGS 5.3 (etcd#7331, redisraft#18): before an entry of its own term is committed a new

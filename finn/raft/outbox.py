@@ -106,16 +106,19 @@ class Outbox:
 
     # -- handing over -----------------------------------------------------------------------------
 
+    def has_output(self, log: RaftLog, commit_index: int) -> bool:
+        """Whether there is something to hand over."""
+        return (
+            bool(self._messages)
+            or self._has_news
+            or commit_index != self._commit_index
+            or log.has_news
+            or self._state is not None
+        )
+
     def take(self, log: RaftLog, commit_index: int) -> Ready | None:
         """Return what has to be done, None when there is nothing."""
-        has_log_news = log.has_news
-        if not (
-            self._messages
-            or has_log_news
-            or commit_index != self._commit_index
-            or self._has_news
-            or self._state is not None
-        ):
+        if not self.has_output(log, commit_index):
             return None
         if self._has_news:
             ready, self._news = self._news, Ready()
@@ -126,7 +129,7 @@ class Outbox:
         if self._state is not None:
             ready.state, self._state = self._state, None
             ready.state_ticket = self._state_ticket
-        if has_log_news:
+        if log.has_news:
             ready.reset_to, ready.truncate_from, ready.entries, ready.log_ticket = log.take()
         if self._messages:
             ready.messages, self._messages = self._messages, []

@@ -192,8 +192,8 @@ class Replication:
             if news and pr.match_index + 1 >= log.first_index:
                 pr.probe(pr.match_index + 1, self._rounds.newest + 1)
                 self.due = True
-        elif news:
-            self.due = True
+        elif news and pr.next_index <= self._raft.log.last_index:
+            self.due = True  # there is room again in its window
         return news
 
     def refused(self, pr: Progress, reply: AppendReply) -> None:

@@ -56,23 +56,26 @@ class CommandReader:
     """Commands of one connection.
 
     Attributes:
-        error: text of a protocol error (without ``ERR``), after which nothing more is read; the
-            commands before it have been returned.
+        strict: parses what hiredis must not; its ``error`` is that of the reader.
     """
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
         limits = limits or ReaderLimits()
         self._hiredis = _new_reader()
-        self._strict = StrictParser(limits)
+        self.strict = StrictParser(limits)
         self.set_limits(limits)
 
     @property
     def error(self) -> str | None:
-        return self._strict.error
+        """Text of a protocol error (without ``ERR``), after which nothing more is read.
+
+        The commands before it have been returned.
+        """
+        return self.strict.error
 
     def set_limits(self, limits: ReaderLimits) -> None:
         """Change the bounds, for instance once a client has authenticated."""
-        self._strict.limits = limits
+        self.strict.limits = limits
         # A chunk up to this cannot hold a command beyond the limits.
         self._safe_bytes = min(limits.command_bytes, limits.arguments * _ARGUMENT_BYTES)
 
@@ -83,7 +86,7 @@ class CommandReader:
             The commands that are complete now, each a non-empty list of bytes, and the bytes that
             are exactly their encoding if these are at hand, else None.
         """
-        strict = self._strict
+        strict = self.strict
         if not strict.idle:
             return self._feed_rest(data)
         size = len(data)
@@ -105,11 +108,11 @@ class CommandReader:
 
         For a connection that becomes something else.
         """
-        return self._strict.take_rest()
+        return self.strict.take_rest()
 
     def _feed_rest(self, data: bytes) -> tuple[Commands, bytes | None]:
         """Complete the command that is incomplete, then go on in the fast way."""
-        strict = self._strict
+        strict = self.strict
         if not strict.multibulk:
             return strict.feed(data), None
         first = strict.feed(data, 1)
@@ -147,8 +150,8 @@ class CommandReader:
         if not data.startswith(raw) or not all(commands):
             return None
         # Usually the beginning of one command; more of them only when something is wrong.
-        more = self._strict.feed(data[len(raw) :])
-        if more or self._strict.inline:
+        more = self.strict.feed(data[len(raw) :])
+        if more or self.strict.inline:
             return commands + more, None
         return commands, raw or None
 

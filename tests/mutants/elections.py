@@ -34,8 +34,10 @@ ELECTIONS = (
     ),
     mutant(
         "node-does-not-wait-for-the-vote", "1.1", _DRIVER,
-        "self._then(self.store.save_state(state), saved)",
-        "self._then(self.store.save_state(state), bool)\n        saved(None)",
+        "return self._when_durable(self.store.save_state(state), "
+        "self.raft.state_persisted, ticket)",
+        "self._when_durable(self.store.save_state(state), bool, ticket)\n"
+        "        self.raft.state_persisted(ticket)\n        return True",
         _DISK + "a_vote_waits_for_the_disk",
     ),
     mutant(

@@ -63,14 +63,14 @@ REPLICATION = (
     ),
     mutant(
         "acknowledges-what-is-not-verified", "2.4", _FOLLOWER,
-        "match = min(self.verified_index, raft.log.persisted_index)",
-        "match = raft.log.persisted_index",
+        "return min(self.verified_index, self._raft.log.persisted_index)",
+        "return self._raft.log.persisted_index",
         _BUGS + "acknowledges_only_what_is_verified",
     ),
     mutant(
         "acknowledges-what-is-not-durable", "2.4", _FOLLOWER,
-        "match = min(self.verified_index, raft.log.persisted_index)",
-        "match = self.verified_index",
+        "return min(self.verified_index, self._raft.log.persisted_index)",
+        "return self.verified_index",
         "tests.raft.test_paper.StateTests.test_persistent_before_responding_log",
     ),
     # 2.5

@@ -140,8 +140,9 @@ STORAGE = (
     ),
     mutant(
         "node-does-not-wait-for-the-log", "5.13", "finn/node/driver.py",
-        "self._then(self.store.sync(durable), synced)",
-        "self._then(self.store.sync(durable), bool)\n        synced(None)",
+        "return self._when_durable(self.store.sync(durable), self.raft.persisted, ticket)",
+        "self._when_durable(self.store.sync(durable), bool, ticket)\n"
+        "        self.raft.persisted(ticket)\n        return True",
         "tests.node.test_disk.DiskTests.test_an_acknowledged_write_is_on_a_majority_of_disks",
     ),
     mutant(

@@ -68,7 +68,7 @@ class ReadTests(SynchronousTestCase):
         node.applying.paused = False
         # The first thing it does is to apply and serve, before it hears of another leader.
         self.cluster.computers[self.leader].reactor.held.clear()
-        node.driver._turn_call = None  # type: ignore[union-attr]
+        node.driver.is_due = False  # type: ignore[union-attr]
         self.cluster.resume(self.leader)
         node.driver.turn()  # type: ignore[union-attr]
         node.server.flush()
@@ -161,20 +161,29 @@ class ReadTests(SynchronousTestCase):
         client = Client(self.cluster, leader)
         client.ask("PUT a 1")
         self.cluster.advance(0.05)
-        self.assertTrue(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        until = node.now() + 100
         asked: list[float] = []
 
         def lease_until() -> float:
-            asked.append(node.now())
-            return 0.0
+            asked.append(until)
+            return until
+
+        def may_read() -> bool:
+            return node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]])
 
         self.patch(node.raft, "lease_until", lease_until)
-        # Nothing happened since: the answer is kept.
-        self.assertTrue(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
-        self.assertEqual(asked, [])
+        self.assertTrue(may_read())
+        self.assertTrue(may_read())
+        self.assertEqual(asked, [until])  # nothing happened since: the answer is kept
+        until = 0.0
         node.wake()
-        self.assertFalse(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        self.assertFalse(may_read())
         node.driver.turn()
         node.driver._turn_call.cancel()
-        node.driver._turn_call = None
-        self.assertFalse(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
+        node.driver.is_due = False
+        until = node.now() + 100
+        self.assertTrue(may_read())
+        until = 0.0
+        self.assertTrue(may_read())
+        node.driver.turn()
+        self.assertFalse(may_read())

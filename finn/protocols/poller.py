@@ -1,0 +1,214 @@
+"""One wait for all connections: an epoll of our own, which the reactor watches as one descriptor.
+
+Twisted pays some microseconds per descriptor and event, as much as a small command costs, and does
+not tell which event of a turn is the last. So the connections wait in an epoll here, and the
+reactor is told to read that one: everything ready is handled in one of its events. What the events
+ask for with ``soon`` runs right behind the last of them, without a timer and another turn of the
+reactor; and replies can leave together, which wakes a client once where it was woken for each.
+
+The poller is what transports take for their reactor. It is registered with the real one only
+while it watches something, so that it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# Events handled before the reactor's timers and other descriptors come again. The kernel hands
+# them out in turn, so nobody is left out.
+MOST = 64
+
+
+@implementer(IReadDescriptor)
+class Poller:
+    """Watches descriptors for one reactor, on Linux.
+
+    Args:
+        reactor: an ``IReactorFDSet``.
+
+    Attributes:
+        crowded: several events are being handled, so what can wait for the last should.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self.crowded = False
+        self._reactor = reactor
+        self._epoll: Any = None
+        self._watched: dict[int, Any] = {}
+        self._masks: dict[int, int] = {}
+        self._fresh: set[int] = set()  # watched since the events were asked for
+        self._handling = False
+        self._after: list[Callable[[], None]] = []
+
+    @property
+    def handling(self) -> bool:
+        """Events are being handled: ``soon`` may be called."""
+        return self._handling
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Call ``action`` behind the last of the events that are being handled."""
+        self._after.append(action)
+
+    # -- what transports ask of a reactor -----------------------------------------------------
+
+    def addReader(self, selectable: Any) -> None:
+        """Watch for reading."""
+        self._add(selectable, select.EPOLLIN)
+
+    def addWriter(self, selectable: Any) -> None:
+        """Watch for writing."""
+        self._add(selectable, select.EPOLLOUT)
+
+    def removeReader(self, selectable: Any) -> None:
+        """Watch no more for reading."""
+        self._remove(selectable, select.EPOLLIN)
+
+    def removeWriter(self, selectable: Any) -> None:
+        """Watch no more for writing."""
+        self._remove(selectable, select.EPOLLOUT)
+
+    def _add(self, selectable: Any, event: int) -> None:
+        fd = selectable.fileno()
+        mask = self._masks.get(fd, 0)
+        if mask & event:
+            return
+        if self._epoll is None:
+            self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+            self._reactor.addReader(self)
+        if mask:
+            self._epoll.modify(fd, mask | event)
+        else:
+            self._epoll.register(fd, event)
+            self._watched[fd] = selectable
+            self._fresh.add(fd)
+        self._masks[fd] = mask | event
+
+    def _remove(self, selectable: Any, event: int) -> None:
+        fd = selectable.fileno()
+        if self._watched.get(fd) is not selectable:
+            # Closed already: it has no number any more.
+            found = [n for n, other in self._watched.items() if other is selectable]
+            if not found:
+                return
+            fd = found[0]
+        mask = self._masks[fd]
+        left = mask & ~event
+        if left:
+            if left != mask:
+                self._epoll.modify(fd, left)
+                self._masks[fd] = left
+            return
+        del self._masks[fd], self._watched[fd]
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            pass  # closed already, which does the same
+        if not self._watched and not self._handling:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Leave the reactor while there is nothing to watch."""
+        self._reactor.removeReader(self)
+        self._epoll.close()
+        self._epoll = None
+
+    # -- IReadDescriptor ----------------------------------------------------------------------
+
+    def logPrefix(self) -> str:
+        return "finn"
+
+    def fileno(self) -> int:
+        return -1 if self._epoll is None else int(self._epoll.fileno())
+
+    def doRead(self) -> None:
+        """Handle the events that are there."""
+        try:
+            events = self._epoll.poll(0, MOST)
+        except InterruptedError:
+            return
+        self._fresh.clear()
+        self._handling = True
+        self.crowded = len(events) > 1
+        for fd, event in events:
+            selectable: Any = self._watched.get(fd)
+            # A descriptor of this number may be another one than the event was meant for.
+            if selectable is not None and fd not in self._fresh:
+                if event == select.EPOLLIN:
+                    try:
+                        why = selectable.doRead()
+                    except BaseException:
+                        why = self._failed()
+                    if why:
+                        self._disconnect(selectable, why, True)
+                else:
+                    self._handle(selectable, fd, event)
+        self._handling = self.crowded = False
+        after, self._after = self._after, []
+        for action in after:
+            try:
+                action()
+            except Exception:
+                self.log.failure("what was to follow the events failed")
+        if not self._watched and self._epoll is not None:
+            self._rest()
+
+    def _handle(self, selectable: Any, fd: int, event: int) -> None:
+        """Handle an event that is more, or something else, than bytes to read."""
+        why: Any = None
+        reading = False
+        try:
+            if event & (select.EPOLLHUP | select.EPOLLERR) and not event & select.EPOLLIN:
+                reading = bool(self._masks[fd] & select.EPOLLIN)
+                why = error.ConnectionDone() if reading else error.ConnectionLost()
+            else:
+                if event & select.EPOLLIN:
+                    why = selectable.doRead()
+                    reading = True
+                if not why and event & select.EPOLLOUT and fd in self._watched:
+                    why = selectable.doWrite()
+                    reading = False
+        except BaseException:
+            why = self._failed()
+        if why:
+            self._disconnect(selectable, why, reading)
+
+    def _failed(self) -> BaseException | None:
+        self.log.failure("a connection failed")
+        return sys.exc_info()[1]
+
+    def _disconnect(self, selectable: Any, why: Any, reading: bool) -> None:
+        """Tell a descriptor that it is lost, as the reactor does."""
+        self.removeReader(selectable)
+        try:
+            if (
+                reading
+                and type(why) is error.ConnectionDone
+                and IHalfCloseableDescriptor.providedBy(selectable)
+            ):
+                selectable.readConnectionLost(Failure(why))
+            else:
+                self.removeWriter(selectable)
+                selectable.connectionLost(Failure(why))
+        except Exception:
+            self.log.failure("a lost connection failed")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor stops."""
+        for selectable in list(self._watched.values()):
+            self.removeReader(selectable)
+            self.removeWriter(selectable)
+            try:
+                selectable.connectionLost(reason)
+            except Exception:
+                self.log.failure("a lost connection failed")

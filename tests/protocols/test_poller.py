@@ -1,0 +1,259 @@
+"""Tests for finn.protocols.poller: real descriptors, and a reactor that only notes."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+from unittest import skipUnless
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+
+from finn.protocols import poller as poller_module
+from finn.protocols.poller import Poller
+
+
+class FakeReactor:
+    """Knows who wants to be read."""
+
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.remove(reader)
+
+
+class End:
+    """One end of a socket pair, as a transport is to a poller."""
+
+    def __init__(self, case: PollerTests, half: bool = False) -> None:
+        self.socket, self.far = socket.socketpair()
+        self.socket.setblocking(False)
+        case.addCleanup(self.far.close)
+        case.addCleanup(self.socket.close)
+        self.case = case
+        self.lost: list[type[BaseException] | None] = []
+        self.half_lost = 0
+        self.written = 0
+        if half:
+            alsoProvides(self, IHalfCloseableDescriptor)
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def doRead(self) -> Any:
+        data = self.socket.recv(100)
+        if not data:
+            return ConnectionDone()
+        self.case.events.append(data)
+        return self.case.react(self, data)
+
+    def doWrite(self) -> Any:
+        self.written += 1
+        return self.case.react(self, b"write")
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.lost.append(reason.type)
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        self.half_lost += 1
+
+
+@skipUnless(hasattr(select, "epoll"), "there is no epoll here")
+class PollerTests(SynchronousTestCase):
+    """Events are handled as a reactor does, and what follows them."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.poller = Poller(self.reactor)
+        self.addCleanup(self.poller.connectionLost, Failure(ConnectionLost()))
+        self.events: list[Any] = []
+        self.react: Any = lambda end, data: None
+
+    def end(self, half: bool = False) -> End:
+        """Return a watched end."""
+        end = End(self, half)
+        self.poller.addReader(end)
+        return end
+
+    def test_the_reactor_is_asked_only_while_something_is_watched(self) -> None:
+        """Nothing is left behind in it."""
+        self.assertEqual(self.poller.fileno(), -1)
+        one, two = self.end(), self.end()
+        self.assertEqual(self.reactor.readers, [self.poller])
+        fd = self.poller.fileno()
+        self.poller.removeReader(one)
+        self.poller.removeReader(one)
+        self.assertEqual(self.reactor.readers, [self.poller])
+        self.poller.removeReader(two)
+        self.assertEqual(self.reactor.readers, [])
+        self.assertEqual(self.poller.fileno(), -1)
+        with self.assertRaises(OSError):
+            select.epoll.fromfd(fd).poll(0)
+        self.poller.addWriter(two)
+        self.assertEqual(self.reactor.readers, [self.poller])
+        self.poller.removeWriter(two)
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_an_event_alone_is_no_crowd(self) -> None:
+        """What it asks for follows it."""
+        end = self.end()
+
+        def react(_: End, data: bytes) -> None:
+            self.assertTrue(self.poller.handling)
+            self.events.append(self.poller.crowded)
+            self.poller.soon(lambda: self.events.append("after"))
+
+        self.react = react
+        end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a", False, "after"])
+        self.assertFalse(self.poller.handling)
+
+    def test_what_follows_comes_behind_all_events(self) -> None:
+        """In the order in which it was asked for, a failure in between or not."""
+        ends = [self.end() for _ in range(3)]
+
+        def react(end: End, data: bytes) -> None:
+            self.assertTrue(self.poller.crowded)
+            if end is ends[0]:
+                self.poller.soon(lambda: 1 / 0 and None)
+            self.poller.soon(lambda: self.events.append(data.upper()))
+
+        self.react = react
+        for end, letter in zip(ends, (b"a", b"b", b"c"), strict=True):
+            end.far.send(letter)
+        self.poller.doRead()
+        self.assertEqual(sorted(self.events[:3]), [b"a", b"b", b"c"])
+        self.assertEqual(self.events[3:], [letter.upper() for letter in self.events[:3]])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertFalse(self.poller.crowded)
+
+    def test_nobody_is_left_out(self) -> None:
+        """More events than are taken at a time come in turn, however busy the first are."""
+        self.patch(poller_module, "MOST", 2)
+        ends = [self.end() for _ in range(5)]
+        for end in ends:
+            end.far.send(b"x" * 1000)
+        served: list[End] = []
+        self.react = lambda end, data: served.append(end)
+        for _ in range(3):
+            self.poller.doRead()
+        self.assertEqual(len(served), 6)
+        self.assertEqual(set(served), set(ends))
+
+    def test_writing(self) -> None:
+        """Reading and writing are asked for independently."""
+        end = self.end()
+        self.poller.addWriter(end)
+        self.poller.addWriter(end)
+        self.poller.doRead()
+        self.assertEqual((end.written, self.events), (1, []))
+        end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual((end.written, self.events), (2, [b"a"]))
+        self.poller.removeWriter(end)
+        end.far.send(b"b")
+        self.poller.doRead()
+        self.assertEqual((end.written, self.events), (2, [b"a", b"b"]))
+
+    def test_an_end_that_reads_no_more_does_not_write_in_the_same_event(self) -> None:
+        """It may have been lost by what it read."""
+        end = self.end()
+        self.poller.addWriter(end)
+
+        def react(_: End, data: bytes) -> None:
+            self.poller.removeReader(end)
+            self.poller.removeWriter(end)
+
+        self.react = react
+        end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual((end.written, self.events), (0, [b"a"]))
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_the_other_side_closes(self) -> None:
+        """An end learns of it, and is watched no more."""
+        end = self.end()
+        end.far.close()
+        self.poller.doRead()
+        self.assertEqual(end.lost, [ConnectionDone])
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_the_other_side_closes_half(self) -> None:
+        """Who can go on writing does."""
+        end = self.end(half=True)
+        self.poller.addWriter(end)
+        end.far.shutdown(socket.SHUT_WR)
+        self.poller.doRead()
+        self.assertEqual((end.half_lost, end.lost), (1, []))
+        self.poller.doRead()
+        self.assertEqual(end.written, 1)
+
+    def test_a_hang_up_without_bytes(self) -> None:
+        """Of an end that only writes it is a loss."""
+        end = End(self)
+        self.poller.addWriter(end)
+        end.far.close()
+        self.poller.doRead()
+        self.assertEqual(end.lost, [ConnectionLost])
+
+    def test_an_end_that_fails_is_lost(self) -> None:
+        """With its exception, which is logged; the others go on."""
+        bad, good = self.end(), self.end()
+        self.react = lambda end, data: 1 / 0 if end is bad else None
+        bad.far.send(b"a")
+        good.far.send(b"b")
+        self.poller.doRead()
+        self.assertEqual(bad.lost, [ZeroDivisionError])
+        self.assertEqual(good.lost, [])
+        self.assertIn(b"b", self.events)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_number_that_is_used_again(self) -> None:
+        """An event is not taken for one of the descriptor that has its number now."""
+        ends = [self.end() for _ in range(2)]
+        new: list[End] = []
+
+        def react(end: End, data: bytes) -> None:
+            if not new:
+                other = ends[1 - ends.index(end)]
+                number = other.fileno()
+                self.poller.removeReader(other)
+                other.socket.close()
+                new.append(End(self))
+                self.assertEqual(new[0].fileno(), number)
+                self.poller.addReader(new[0])
+
+        self.react = react
+        for end in ends:
+            end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a"])
+        self.assertEqual(new[0].lost, [])
+        new[0].far.send(b"new")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a", b"new"])
+
+    def test_a_closed_descriptor_is_forgotten(self) -> None:
+        """Though it has no number any more by which to find it."""
+        end = self.end()
+        end.socket.close()
+        self.assertEqual(end.fileno(), -1)
+        self.poller.removeReader(end)
+        self.assertEqual(self.reactor.readers, [])
+
+    def test_the_reactor_stops(self) -> None:
+        """Everyone is lost then."""
+        ends = [self.end(), self.end()]
+        self.poller.addWriter(ends[0])
+        self.poller.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual([end.lost for end in ends], [[ConnectionLost]] * 2)
+        self.assertEqual(self.reactor.readers, [])
