@@ -263,7 +263,7 @@ class Dispatch:
         proposals = self._node.proposals
         if (
             before is None
-            or before.ended
+            or before.slot is None
             or (before.round >= 0 and not before.reads)
             or proposals.follows(before)
         ):

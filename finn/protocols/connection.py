@@ -195,8 +195,9 @@ class ClientConnection(ReplyPipeline):
                 self._postponed.extend(commands)
             else:
                 self._dispatch(commands, raw)
-            size = len(data) // len(commands)
-            if size != self._command_size and (len(commands) > QUANTUM or self._reads_little):
+            count = len(commands)
+            size = len(data) // count
+            if size != self._command_size and (count > QUANTUM or self._reads_little):
                 self._balance(size)
         elif self._reads_little:
             self._balance(len(data))

@@ -46,6 +46,7 @@ class Poller:
         self._reactor = reactor
         self._epoll: Any = None
         self._watched: dict[int, Any] = {}
+        self._numbers: dict[Any, int] = {}
         self._masks: dict[int, int] = {}
         self._fresh: set[int] = set()  # watched since the events were asked for
         self._handling = False
@@ -81,6 +82,10 @@ class Poller:
     def _add(self, selectable: Any, event: int) -> None:
         fd = selectable.fileno()
         mask = self._masks.get(fd, 0)
+        if mask and self._watched[fd] is not selectable:
+            # That one was closed without a word, and its number is used again.
+            del self._numbers[self._watched[fd]]
+            mask = 0
         if mask & event:
             return
         if self._epoll is None:
@@ -91,17 +96,15 @@ class Poller:
         else:
             self._epoll.register(fd, event)
             self._watched[fd] = selectable
+            self._numbers[selectable] = fd
             self._fresh.add(fd)
         self._masks[fd] = mask | event
 
     def _remove(self, selectable: Any, event: int) -> None:
-        fd = selectable.fileno()
-        if self._watched.get(fd) is not selectable:
-            # Closed already: it has no number any more.
-            found = [n for n, other in self._watched.items() if other is selectable]
-            if not found:
-                return
-            fd = found[0]
+        # What is closed already does not know its number any more.
+        fd = self._numbers.get(selectable)
+        if fd is None:
+            return
         mask = self._masks[fd]
         left = mask & ~event
         if left:
@@ -109,7 +112,7 @@ class Poller:
                 self._epoll.modify(fd, left)
                 self._masks[fd] = left
             return
-        del self._masks[fd], self._watched[fd]
+        del self._masks[fd], self._watched[fd], self._numbers[selectable]
         try:
             self._epoll.unregister(fd)
         except OSError:

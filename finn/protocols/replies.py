@@ -64,8 +64,9 @@ class ReplyPipeline(Protocol):
     def slot_filled(self, slot: Slot, size: int) -> None:
         """Note that a slot has its data (called by the slot)."""
         self._queued += size
-        if self._slots[0] is slot:
-            self.mark_dirty()
+        if self._slots[0] is slot and not self._dirty:
+            self._dirty = True
+            self.factory.dirty.append(self)
 
     def mark_dirty(self) -> None:
         """Have the factory's next ``flush`` write what is ready."""
@@ -96,16 +97,19 @@ class ReplyPipeline(Protocol):
     def flush(self) -> None:
         """Write what is ready, in one piece."""
         self._dirty = False
-        if self._slots:
+        slots = self._slots
+        output = self._output
+        if slots:
             self._settle()
         if self._out:
             self._write_out()
-        if self._slots and self._slots[0] is None:
-            self._output.close()
+        if slots and slots[0] is None:
+            output.close()
         elif self._paused:
             self._relieve()
-        self._account()
-        if self._pending or self._output.unsent:
+        if self._queued + output.unsent != self.owed:
+            self._account()
+        if self._pending or output.unsent:
             self._bound()
 
     def _account(self) -> None:

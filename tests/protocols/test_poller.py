@@ -250,6 +250,19 @@ class PollerTests(SynchronousTestCase):
         self.poller.removeReader(end)
         self.assertEqual(self.reactor.readers, [])
 
+    def test_a_number_whose_owner_said_nothing(self) -> None:
+        """Who has it now is watched all the same."""
+        end = self.end()
+        number = end.fileno()
+        end.socket.close()
+        new = self.end()
+        self.assertEqual(new.fileno(), number)
+        new.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a"])
+        self.poller.removeReader(end)
+        self.assertEqual(self.reactor.readers, [self.poller])
+
     def test_the_reactor_stops(self) -> None:
         """Everyone is lost then."""
         ends = [self.end(), self.end()]
