@@ -23,6 +23,11 @@ POLL = 0.01
 
 T = TypeVar("T")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what runs in the background so, and what is ignored is inherited: no node could
+    # be stopped by Ctrl-C then.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class TookTooLong(AssertionError):
     """What was waited for did not come."""
