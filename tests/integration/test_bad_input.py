@@ -18,6 +18,10 @@ FAULTY = "tests.integration.machines"
 class RefusedTests(IntegrationTestCase):
     """Nodes that cannot start."""
 
+    def cluster(self, *flags: str) -> Cluster:
+        """So few clients are no reason to warn, however few files the system allows."""
+        return super().cluster("--max-clients", "100", *flags)
+
     def refused(self, node: NodeProcess, *flags: str) -> str:
         """Start a node that must not start; returns the one line it says."""
         node.start(*flags)
