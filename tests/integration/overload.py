@@ -18,7 +18,7 @@ from tests.integration.gauge import MIB, Gauge, Metronome, memory
 from tests.integration.process import NodeProcess, until
 from tests.integration.resp import Client, ErrorReply, pack
 
-READY = 60.0
+READY = 120.0
 #: A computer that stands still for so long has nodes elect another leader, seconds.
 ELECTION = 0.5
 #: Files of the test itself.
