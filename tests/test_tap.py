@@ -310,7 +310,9 @@ class LaunchTests(TapCase):
         self.exits: list[Any] = []
 
     def make(self, *arguments: str, parent: Any = None) -> Any:
-        options = self.parse("--machine", f"{self.module}:Fine", *arguments, parent=parent)
+        # So few clients are no reason to warn, however few files the system allows.
+        flags = ["--machine", f"{self.module}:Fine", "--max-clients", "100"]
+        options = self.parse(*flags, *arguments, parent=parent)
         service = launch.make_service(options, self.reactor, StubNode)
         service._at_exit = lambda *args: self.exits.append(args)
         return service

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from random import Random
 
 from finn.declarative import Call, read, write
@@ -11,7 +11,7 @@ from finn.machines.numeric import parse_int
 from finn.machines.pages import check_cursor, page_matcher
 from finn.machines.shards import ShardedState
 from finn.machines.values import MemberSet
-from finn.machines.words import read_words
+from finn.machines.words import SYNTAX_ERROR
 
 _KEY = (1, 1, 1)
 _NOT_POSITIVE = "ERR value is out of range, must be positive"
@@ -24,6 +24,20 @@ _NO_MEMBERS = MemberSet(0)
 def _pick(random: Random, size: int) -> int:
     """Return a place below ``size``. Only ``random()`` is promised to stay as it is in Python."""
     return int(random.random() * size)
+
+
+def _limit_in(words: Sequence[bytes]) -> int:
+    """Return what follows the last LIMIT, 0 without one; the first error in order is told."""
+    limit = 0
+    rest = iter(words)
+    for word in rest:
+        argument = next(rest, None)
+        if word.upper() != b"LIMIT" or argument is None:
+            raise CommandError(SYNTAX_ERROR)
+        limit = parse_int(argument, _LIMIT)
+        if limit < 0:
+            raise CommandError(_LIMIT)
+    return limit
 
 
 class Sets(ShardedState):
@@ -154,10 +168,7 @@ class Sets(ShardedState):
         if number > len(rest) + 1:
             raise CommandError("ERR Number of keys can't be greater than number of args")
         keys = (key, *rest)[:number]
-        found = read_words(rest[number - 1 :], {b"LIMIT": 1})
-        limit = parse_int(found.get(b"LIMIT", b"0"), _LIMIT)
-        if limit < 0:
-            raise CommandError(_LIMIT)
+        limit = _limit_in(rest[number - 1 :])
         count = len(self._intersection(call.now, keys))
         return min(count, limit) if limit else count
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +15,7 @@ from tests.integration.resp import Access, Client
 MIB = 1024 * 1024
 PAUSE = 0.002  # between two requests
 SAMPLE = 0.05  # between two looks at the memory
+BEAT = 0.05  # between two syncs of a metronome
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -42,6 +45,53 @@ def on_processor(pid: int) -> tuple[int, int]:
     return int(run), int(wait)
 
 
+def waited() -> float:
+    """Return for how many seconds this thread wanted a processor and had none."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+class Metronome(threading.Thread):
+    """Sleeps and syncs a small file in turns, to see what the computer itself withholds.
+
+    What it did not get in time, nodes with files beside its own did not get either: promises are
+    about what comes on top. Use it with ``with``.
+
+    Args:
+        folder: where its file is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(name="metronome", daemon=True)
+        self._path = folder / "metronome"
+        self._beats = [time.monotonic()]
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Beat until told to end."""
+        with open(self._path, "wb", buffering=0) as file:
+            while not self._ended.wait(BEAT):
+                file.write(b".")
+                os.fsync(file.fileno())
+                self._beats.append(time.monotonic())
+
+    def __enter__(self) -> Metronome:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def stall(self, since: float) -> float:
+        """Return by how much the longest beat was late, of those not over at a moment."""
+        beats = [*self._beats, time.monotonic()]
+        late = [end - max(begin, since) for begin, end in pairwise(beats) if end > since]
+        return max(0.0, max(late, default=0.0) - BEAT)
+
+
 class Gauge(threading.Thread):
     """A client that writes and reads all the time; use it with ``with``.
 
@@ -51,11 +101,12 @@ class Gauge(threading.Thread):
         access: how to be let in.
 
     Attributes:
-        latencies: seconds from request to reply.
+        latencies: seconds from request to reply, without those in which this side could not run.
         highest: resident bytes of the node at most.
         trouble: what was not answered as it should be.
         crowding: by how much other processes made the node slower, as the system tells: 1 where
             it had a processor whenever it wanted one.
+        stall: seconds that the computer withheld at once, as a metronome tells.
     """
 
     def __init__(self, port: int, pid: int, access: Access | None = None) -> None:
@@ -64,6 +115,7 @@ class Gauge(threading.Thread):
         self.highest = self.lowest = memory(pid)
         self.trouble: list[str] = []
         self.crowding = 1.0
+        self.stall = 0.0
         self._since = on_processor(pid)
         self._client = Client(port, access=access)
         self._pid = pid
@@ -75,7 +127,7 @@ class Gauge(threading.Thread):
         looked = 0.0
         while not self._ended.wait(PAUSE):
             number += 1
-            begun = time.monotonic()
+            begun, idle = time.monotonic(), waited()
             try:
                 if number % 2:
                     reply, expected = self._client.do("SET", "gauge", number), b"OK"
@@ -85,7 +137,7 @@ class Gauge(threading.Thread):
                 self.trouble.append(repr(e))
                 return
             now = time.monotonic()
-            self.latencies.append(now - begun)
+            self.latencies.append(now - begun - (waited() - idle))
             if reply != expected:
                 self.trouble.append(f"{reply!r} instead of {expected!r}")
             if now - looked > SAMPLE:
@@ -122,5 +174,5 @@ class Gauge(threading.Thread):
             f"{len(self.latencies)} requests, median {self.slow(0.5):.1f} ms, p99 "
             f"{self.slow():.1f} ms, worst {max(self.latencies) * 1000:.1f} ms, memory "
             f"{self.lowest / MIB:.0f} MiB and {self.grown:.0f} more, processor shared by "
-            f"{self.crowding:.1f}"
+            f"{self.crowding:.1f}, longest stall {self.stall * 1000:.0f} ms"
         )

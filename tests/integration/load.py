@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import TracebackType
 
-from tests.integration.resp import FollowingClient, Outcome
+from tests.integration.resp import TIMEOUT, FollowingClient, Outcome
 
 
 class Writer(threading.Thread):
@@ -41,7 +41,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write until told to end."""
-        client = FollowingClient(self.ports)
+        client = FollowingClient(self.ports, TIMEOUT)
         number = 0
         while not self.ended.is_set():
             answer = client.attempt("SET", self.key(number), number)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.integration.cluster import Cluster
-from tests.integration.process import NodeProcess, until
+from tests.integration.process import DEADLINE, NodeProcess, until
 from tests.integration.proxy import Network
 from tests.integration.resp import port_of
 
@@ -70,7 +70,7 @@ class ProxiedCluster(Cluster):
         port = port_of(address) if address else 0
         return next((node for node in self.nodes if node.advertised == port), None)
 
-    def leader(self, deadline: float = 30.0) -> ProxiedNode:
+    def leader(self, deadline: float = DEADLINE) -> ProxiedNode:
         """Wait until all running nodes agree on a leader, and return it."""
         found = super().leader(deadline)
         assert isinstance(found, ProxiedNode)

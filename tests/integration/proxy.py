@@ -16,6 +16,7 @@ from typing import Any
 import hiredis
 
 from tests.integration.ports import free_port
+from tests.integration.process import DEADLINE
 from tests.integration.resp import LOOPBACK, port_of
 
 CHUNK = 65536
@@ -88,7 +89,7 @@ class Network:
     # -- in the thread ------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE)
 
     def _call(self, function: Callable[[], Any]) -> None:
         async def call() -> None:

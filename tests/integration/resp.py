@@ -12,7 +12,7 @@ from typing import Any
 
 import hiredis
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 LOOPBACK = "127.0.0.1"
 
 # How long a client waits before it asks again when nobody would serve it, seconds.

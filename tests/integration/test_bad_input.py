@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+from tests.integration.attacker import send_all
 from tests.integration.cluster import Cluster, IntegrationTestCase
 from tests.integration.ports import free_port
 from tests.integration.process import NodeProcess, until
@@ -16,6 +17,10 @@ FAULTY = "tests.integration.machines"
 
 class RefusedTests(IntegrationTestCase):
     """Nodes that cannot start."""
+
+    def cluster(self, *flags: str) -> Cluster:
+        """So few clients are no reason to warn, however few files the system allows."""
+        return super().cluster("--max-clients", "100", *flags)
 
     def refused(self, node: NodeProcess, *flags: str) -> str:
         """Start a node that must not start; returns the one line it says."""
@@ -58,9 +63,9 @@ class RefusedTests(IntegrationTestCase):
     def test_busy_port(self) -> None:
         """The port is found busy before anything else is done."""
         with socket.socket() as other:
-            other.bind((LOOPBACK, 0))
+            port = free_port()
+            other.bind((LOOPBACK, port))
             other.listen()
-            port = other.getsockname()[1]
             node = self.cluster().add(port=port)
             self.check_one_line(node, f"cannot listen on tcp:{port}:interface={LOOPBACK}")
         node.start().wait_for("Leader")
@@ -177,7 +182,8 @@ class MalformedTests(IntegrationTestCase):
             ):
                 self.assertEqual(steady.do("SET", "a", number), b"OK")
                 with node.client() as client:
-                    client.send(pack(["PING"]) + data)
+                    # It may be closed before all is sent.
+                    send_all(client, [pack(["PING"]) + data])
                     reply = client.read_to_end()
                 self.assertTrue(reply.startswith(b"+PONG\r\n" + expected), (data[:30], reply))
                 self.assertEqual(steady.do("GET", "a"), str(number).encode())

@@ -22,7 +22,7 @@ from tests.protocols.certificates import Authority
 
 PROGRAMS = Path(__file__).resolve().parent / "clients"
 REDIGO = Path("/usr/share/gocode/src/github.com/gomodule/redigo")
-TIMEOUT = 120.0
+TIMEOUT = 600.0  # what is built or fetched from a registry takes its time
 
 
 class ClientTestCase(IntegrationTestCase):
@@ -172,7 +172,10 @@ class OtherLanguageTests(ClientTestCase):
             folder.mkdir(parents=True)
             (folder / "package.json").write_bytes((PROGRAMS / "package.json").read_bytes())
             install = subprocess.run(
-                [need("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts"],
+                [
+                    need("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts",
+                    "--prefer-offline", "--fetch-retries=5", "--fetch-retry-mintimeout=2000",
+                ],
                 cwd=folder, capture_output=True, text=True, timeout=TIMEOUT,
             )  # fmt: skip
             if install.returncode:

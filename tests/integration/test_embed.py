@@ -87,7 +87,7 @@ class ApplicationTests(IntegrationTestCase):
 class OneProcessTests(TestCase):
     """Several nodes and a real reactor in one process."""
 
-    timeout = 60
+    timeout = 4 * DEADLINE
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -7,10 +7,12 @@ import statistics
 import time
 
 from tests.integration.cluster import Cluster, IntegrationTestCase
+from tests.integration.gauge import Metronome
 from tests.integration.load import Load
 from tests.integration.process import NodeProcess, until
 
-# Without a write for longer than this after kill -9 would be slower than was promised, seconds.
+# Without a write for longer than this after kill -9 would be slower than was promised, seconds: on
+# top of what the computer itself withheld meanwhile.
 KILL_GAP = 1.0
 # Promised are 0.1 s; a machine with other work to do needs some room.
 STOP_GAP = 0.5
@@ -38,12 +40,12 @@ class SurviveTests(IntegrationTestCase):
 
     def kill_under_load(self, cluster: Cluster, node: NodeProcess) -> float:
         """Kill a node, bring it back, check; returns the longest gap after the kill."""
-        with Load(cluster.ports, 4) as load:
+        with Load(cluster.ports, 4) as load, Metronome(cluster.folder) as metronome:
             self.more(load)
             killed = time.monotonic()
             node.kill()
             self.more(load)
-            gap = load.gap(killed)
+            gap = load.gap(killed) - metronome.stall(killed)
             node.start().wait_ready()
             self.more(load)
             self.check_nothing_lost(cluster, load)
@@ -60,8 +62,7 @@ class SurviveTests(IntegrationTestCase):
         """kill -9 of the leader: another one serves within a second, at each durability."""
         for level in ("low", "medium", "high"):
             cluster = self.cluster("--durability", level, *READABLE).start()
-            rounds = ROUNDS if level == "medium" else 1
-            gaps = [self.kill_under_load(cluster, cluster.leader()) for _ in range(rounds)]
+            gaps = [self.kill_under_load(cluster, cluster.leader()) for _ in range(ROUNDS)]
             cluster.reap()
             shown = ", ".join(f"{gap * 1000:.0f}" for gap in gaps)
             self.report(f"durability {level}: gaps {shown} ms")
@@ -71,14 +72,14 @@ class SurviveTests(IntegrationTestCase):
         """Ctrl-C on the leader: it hands over, and no write is of unknown outcome."""
         cluster = self.cluster(*READABLE).start()
         gaps = []
-        with Load(cluster.ports, 4) as load:
+        with Load(cluster.ports, 4) as load, Metronome(cluster.folder) as metronome:
             for _ in range(ROUNDS):
                 self.more(load)
                 leader = cluster.leader()
                 began = time.monotonic()
                 self.assertEqual(leader.stop(signal.SIGINT), 0)
                 self.more(load)
-                gaps.append(load.gap(began))
+                gaps.append(load.gap(began) - metronome.stall(began))
                 leader.start().wait_ready()
             self.check_nothing_lost(cluster, load)
         self.assertEqual([writer.unknown for writer in load.writers], [[]] * 4, load.trouble())
@@ -94,7 +95,7 @@ class SurviveTests(IntegrationTestCase):
         with cluster.leader().client() as client:
             for _ in range(1500):  # each is an entry of its own, which takes time to replay
                 client.pipeline(commands)
-        with Load(cluster.ports, 2) as load:
+        with Load(cluster.ports, 2) as load, Metronome(cluster.folder) as metronome:
             leader = cluster.leader()
             second.kill()
             second.start()
@@ -102,7 +103,7 @@ class SurviveTests(IntegrationTestCase):
             began = time.monotonic()
             self.assertEqual(leader.stop(signal.SIGINT), 0)
             self.more(load)
-            gap = load.gap(began)
+            gap = load.gap(began) - metronome.stall(began)
             self.assertEqual(cluster.leader(), first)
             leader.start().wait_ready()
             self.check_nothing_lost(cluster, load)

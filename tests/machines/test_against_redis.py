@@ -127,6 +127,11 @@ class RESP2Tests(_AgainstRedis, SynchronousTestCase):
         self.compare([[b"SCAN", b"x"], [b"SCAN", b"0", b"COUNT", b"0"], [b"SCAN", b"0", b"COUNT"]])
         self.compare([[b"SCAN", b"0", b"COUNT", b"x"], [b"SCAN", b"0", b"x"], [b"SCAN", b"-1"]])
 
+    def test_the_first_of_two_errors(self) -> None:
+        """Where two words are wrong the one that comes first is told."""
+        for words in ("LIMIT -1 extra", "LIMIT x y", "extra LIMIT -1", "LIMIT 1 LIMIT -1", "LIMIT"):
+            self.compare([[b"SINTERCARD", b"1", b"a", *words.encode().split()]])
+
     def test_random_members(self) -> None:
         """Commands with random replies answer with as many members, and fail alike."""
         client = KVClient()

@@ -22,6 +22,8 @@ from tests.source import ROOT
 
 #: Seconds for the tests of one mutant: they take one or two, so a longer run hangs.
 TIMEOUT = 40.0
+#: What is not copied: temporary folders, and bytecode that another process is about to rename.
+IGNORED = shutil.ignore_patterns("_trial*", "*.pyc.*")
 #: Lines of a child's output that are kept for people.
 SHOWN_LINES = 25
 
@@ -55,7 +57,7 @@ def scratch_copy() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="finn-mutant-") as folder:
         root = Path(folder).resolve()
         for name in ("finn", "tests", "examples"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("_trial*"))
+            shutil.copytree(ROOT / name, root / name, ignore=IGNORED)
         yield root
 
 

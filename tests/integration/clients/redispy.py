@@ -36,7 +36,7 @@ def blocking() -> None:
     same(client.set("k", "w", nx=True), None)
     same(client.set("k", "w", get=True, keepttl=True), "v")
     same(client.get("k"), "w")
-    same(client.ttl("k"), 100)
+    same(90 <= client.ttl("k") <= 100, True)
     same(client.getex("k", persist=True), "w")
     same(client.ttl("k"), -1)
     same(client.mset({"a": "1", "b": "2"}), True)
