@@ -8,7 +8,6 @@ reads the certificates again.
 from __future__ import annotations
 
 import atexit
-import gc
 import importlib
 import os
 import signal
@@ -23,6 +22,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from finn.collector import Collector
 from finn.errors import FinnError
 from finn.flags import refuse, tcp_description
 
@@ -152,6 +152,7 @@ class FinnService(MultiService):
         self.options = options
         self._at_exit = at_exit
         self._stopping = False
+        self._collector = Collector()
         node.setServiceParent(self)
 
     def add_site(self, host: str, port: int) -> None:
@@ -177,8 +178,7 @@ class FinnService(MultiService):
         with self._starts():
             super().startService()
             self.node.when_failed().addBoth(self._failed)
-            # What was restored lives on: collections that look through all of it would stall.
-            self.node.when_ready().addCallbacks(lambda _: gc.freeze(), lambda _: None)
+        self._collector.start()
         self.reactor.callWhenRunning(self._take_signals)
 
     @contextmanager
@@ -254,6 +254,7 @@ class FinnService(MultiService):
 
     def stopService(self) -> Any:
         self._stopping = True
+        self._collector.stop()
         return super().stopService()
 
 

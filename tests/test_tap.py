@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import resource
@@ -18,6 +19,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn import launch, redislog, tap
+from finn.collector import THRESHOLDS
 from finn.errors import DataDirectoryError, DiskFailed, StartFailed
 from finn.options import Backend, Consistency, Durability, LogLevel
 
@@ -315,6 +317,7 @@ class LaunchTests(TapCase):
         options = self.parse(*flags, *arguments, parent=parent)
         service = launch.make_service(options, self.reactor, StubNode)
         service._at_exit = lambda *args: self.exits.append(args)
+        self.addCleanup(service._collector.stop)
         return service
 
     def machine_refused(self, name: str) -> str:
@@ -425,6 +428,15 @@ class LaunchTests(TapCase):
         service.node.failure.errback(Failure(DiskFailed("gone")))
         self.assertEqual(self.reactor.stops, 0)
         self.assertEqual(self.exits, [(launch.leave, 1)])
+
+    def test_garbage_is_collected_in_short_pauses(self) -> None:
+        """From the start to the stop."""
+        before = gc.get_threshold()
+        service = self.make()
+        service.startService()
+        self.assertEqual(gc.get_threshold(), THRESHOLDS)
+        service.stopService()
+        self.assertEqual(gc.get_threshold(), before)
 
     def test_signals_stop_in_order(self) -> None:
         """SIGTERM stops the reactor once; Twisted's handler, that ends by the signal, is gone."""

@@ -161,27 +161,28 @@ class Host:
             position: of the first command within its entry, source of ``call.random``.
             replies: receives one reply per command; None where nobody waits for them.
         """
-        # One pass through here is most of what a command costs. Known shapes are called without
-        # packing arguments, and the commonest results are encoded in place.
-        routes = self._routes
+        # One pass through here is most of what a command costs. What the neighbours of a command
+        # share is looked up once, known shapes are called without packing arguments, and the
+        # commonest results are encoded in place.
         null = NULL_RESP3 if resp3 else NULL_REPLY
+        name = b""
         for cmd in commands:
-            try:
-                route = routes[cmd[0]]
-            except KeyError:
-                route = self._known(cmd[0])
+            if cmd[0] != name:
+                name = cmd[0]
+                route = self._routes.get(name) or self._known(name)
+                run, convert = route.run, route.convert
+                call.name = route.name
             call.position = position
-            call.name = route.name
             position += 1
             try:
-                if route.convert is not None:
-                    value = route.run(call, *route.convert(cmd[1:]))
+                if convert is not None:
+                    value = run(call, *convert(cmd[1:]))
                 elif len(cmd) == 3:
-                    value = route.run(call, cmd[1], cmd[2])
+                    value = run(call, cmd[1], cmd[2])
                 elif len(cmd) == 2:
-                    value = route.run(call, cmd[1])
+                    value = run(call, cmd[1])
                 else:
-                    value = route.run(call, *cmd[1:])
+                    value = run(call, *cmd[1:])
                 if replies is None:
                     continue
                 if value is OK:

@@ -17,9 +17,16 @@ from zope.interface import implementer
 PIECE = 128 * 1024
 
 
+def _nobody() -> None:
+    """Nobody waits for the transport any more."""
+
+
 @implementer(IPushProducer)
 class Output:
     """The bytes on their way to one transport; its push producer.
+
+    At the end it lets go of who waits for it, so that a lost connection is freed at once and not by
+    the garbage collector, which may never look at it (``finn.collector``).
 
     Args:
         transport: where the bytes go.
@@ -58,6 +65,7 @@ class Output:
         """Leave the transport to another owner; call it only when nothing is unsent."""
         self.transport.unregisterProducer()
         self._closing = True
+        self._drained = _nobody
 
     def _pump(self) -> None:
         queue = self._queue
@@ -75,6 +83,7 @@ class Output:
             # A transport with a paused producer would wait for it before it closes.
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+            self._drained = _nobody
 
     # IPushProducer
 
@@ -94,3 +103,4 @@ class Output:
         self.congested = True
         self._queue.clear()
         self.unsent = 0
+        self._drained = _nobody
