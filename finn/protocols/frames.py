@@ -7,6 +7,9 @@ is kept for them; and a large record is copied twice, not once per received chun
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+OPENING = 16  # bytes
 _HEADER = 12  # longest "*N CR LF" or "$N CR LF"
 
 
@@ -16,6 +19,9 @@ class FrameReader:
     Args:
         max_bytes: of one frame.
         max_parts: bulk strings of one frame.
+        openings: frames that come often, by their first ``OPENING`` bytes, which end behind the
+            header of their second bulk string: their first one, how many are missing, and the
+            length of the second.
 
     Attributes:
         error: what broke the framing; frames before it were returned, nothing after it is read.
@@ -23,6 +29,7 @@ class FrameReader:
 
     __slots__ = (
         "error",
+        "_openings",
         "_max_bytes",
         "_max_parts",
         "_pieces",
@@ -35,8 +42,14 @@ class FrameReader:
         "_after",
     )
 
-    def __init__(self, max_bytes: int, max_parts: int) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        max_parts: int,
+        openings: Mapping[bytes, tuple[bytes, int, int]] | None = None,
+    ) -> None:
         self.error: str | None = None
+        self._openings = openings or {}
         self._max_bytes = max_bytes
         self._max_parts = max_parts
         self._pieces: list[bytes] = []  # not parsed yet
@@ -62,16 +75,23 @@ class FrameReader:
         size = len(data)
         while position < size and self.error is None and not (most and len(frames) == most):
             if not self._missing:
-                count = self._number(data, position, 0x2A)
-                if count < 0:
-                    break
-                if not 0 < count <= self._max_parts:
-                    self.error = "a frame with a wrong number of parts"
-                    break
-                position = self._after
-                self._missing = count
-                self._parts = []
-                self._total = 0
+                opening = self._openings.get(data[position : position + OPENING])
+                if opening is not None:
+                    kind, self._missing, self._bulk = opening
+                    self._parts = [kind]
+                    self._total = self._bulk
+                    position += OPENING
+                else:
+                    count = self._number(data, position, 0x2A)
+                    if count < 0:
+                        break
+                    if not 0 < count <= self._max_parts:
+                        self.error = "a frame with a wrong number of parts"
+                        break
+                    position = self._after
+                    self._missing = count
+                    self._parts = []
+                    self._total = 0
             position = self._bulks(data, position)
             if self._missing:
                 break

@@ -37,7 +37,7 @@ from finn.protocols.handshake import (
 )
 from finn.protocols.interfaces import ILinkHandler
 from finn.protocols.output import Output
-from finn.protocols.wire import Ping, Pong, decode, encode, frame
+from finn.protocols.wire import OPENINGS, Ping, Pong, decode, encode, frame
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
@@ -107,7 +107,7 @@ class MemberLink(Protocol):
         self._dialling: Dialling | None = None
         self._accepting: Accepting | None = None
         self._shake = HandshakeReader()
-        self._reader = FrameReader(MAX_FRAME_BYTES, MAX_FRAME_PARTS)
+        self._reader = FrameReader(MAX_FRAME_BYTES, MAX_FRAME_PARTS, OPENINGS)
         self._output: Any = None
         self._timer: IDelayedCall | None = None
         self._reason: Failure | None = None

@@ -73,6 +73,7 @@ __all__ = [
     "APPLIED",
     "NOT_APPLIED",
     "UNKNOWN",
+    "OPENINGS",
     "VERSION",
     "Forward",
     "ForwardReply",
@@ -198,6 +199,17 @@ _ENCODERS: dict[type, Callable[[Any], list[bytes]]] = {
     SnapshotDone: lambda m: [b"D", _FLAG.pack(m.ok)],
     Ping: lambda m: [b"P", b""],
     Pong: lambda m: [b"p", b""],
+}
+
+
+# What a ``FrameReader`` is spared to take apart: AppendEntries with no entry or one, its answer.
+OPENINGS: dict[bytes, tuple[bytes, int, int]] = {
+    b"*%d\r\n$1\r\n%b\r\n$%d\r\n" % (count, kind, size): (kind, count - 1, size)
+    for count, kind, size in (
+        (2, b"A", _APPEND.size),
+        (3, b"A", _APPEND.size),
+        (2, b"a", _APPEND_REPLY.size),
+    )
 }
 
 

@@ -6,10 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.protocols.frames import FrameReader
-from finn.protocols.wire import frame
+from finn.protocols.frames import OPENING, FrameReader
+from finn.protocols.wire import OPENINGS, encode, frame
+from finn.raft.entries import COMMANDS, make_entry
+from finn.raft.messages import AppendEntries, AppendReply
 
-PARTS = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
+PARTS = st.one_of(
+    st.lists(st.binary(max_size=40), min_size=1, max_size=5),
+    # Beginnings that the reader is told of.
+    st.tuples(st.just(b"A"), st.binary(min_size=41, max_size=41)).map(list),
+    st.tuples(st.just(b"A"), st.binary(min_size=41, max_size=41), st.binary()).map(list),
+    st.tuples(st.just(b"a"), st.binary(min_size=49, max_size=49)).map(list),
+)
 
 
 def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -22,7 +30,24 @@ class Frames(SynchronousTestCase):
     def read(self, *chunks: bytes) -> tuple[list[list[bytes]], str | None]:
         reader = FrameReader(1000, 10)
         frames = [got for chunk in chunks for got in reader.feed(chunk)]
+        told = FrameReader(1000, 10, OPENINGS)
+        self.assertEqual([got for chunk in chunks for got in told.feed(chunk)], frames)
+        self.assertEqual(told.error, reader.error)
         return frames, reader.error
+
+    def test_the_openings_are_those_of_the_commonest_messages(self) -> None:
+        """Whole, so that nothing of them is taken apart."""
+        entry = make_entry(1, 1, COMMANDS, 1, 1, 1, [b"x"])
+        for message in (
+            AppendEntries(1, 0, 0, 0, 1, []),
+            AppendEntries(1, 0, 0, 0, 1, [entry]),
+            AppendReply(1, True, 1, 1),
+        ):
+            data = encode(message)
+            kind, missing, size = OPENINGS[data[:OPENING]]
+            (parts,) = FrameReader(1000, 10).feed(data)
+            self.assertEqual((kind, missing, size), (parts[0], len(parts) - 1, len(parts[1])))
+            self.assertEqual(self.read(data), ([parts], None))
 
     @given(st.lists(PARTS, max_size=5), st.lists(st.integers(0, 10_000), max_size=20))
     def test_cuts_do_not_matter(self, frames: list[list[bytes]], cuts: list[int]) -> None:
