@@ -6,7 +6,7 @@ import os
 import random as random_module
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.base import ReactorBase
@@ -32,12 +32,13 @@ from finn.node.reading import Reading
 from finn.node.snapshotting import Snapshotting
 from finn.node.standing import Standing
 from finn.node.status import status_of
+from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
-from finn.protocols.transport import listen
+from finn.protocols.transport import listen, write_through
 from finn.raft.core import Raft, Role
 from finn.resp.replies import parse_reply
 from finn.storage.disk import ThreadDisk
@@ -96,15 +97,16 @@ class Node(MultiService):
         boot_id: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
-        self.reactor = reactor
         self.options = options or NodeOptions()
         self.options.check()
         self.nonces: Callable[[int], bytes] = random.randbytes if random is not None else os.urandom
         self.store_random = random
         self.random = random or random_module.Random(random_module.SystemRandom().getrandbits(64))
+        self._is_real = isinstance(reactor, ReactorBase)
         self.now: Callable[[], float] = monotonic or (
-            boot_time if isinstance(reactor, ReactorBase) else reactor.seconds
+            boot_time if self._is_real else reactor.seconds
         )
+        self.reactor = cast(Any, SteadyReactor(write_through(reactor), self.now))
         self._wall: Callable[[], float] = wall or reactor.seconds
         self.files: IFiles = files or OSFiles()
         self.boot_id: Callable[[], str] = boot_id or (lambda: read_boot_id(self.files))
@@ -131,7 +133,7 @@ class Node(MultiService):
         self.forwarding = Forwarding(self)
         self.snapshots = Snapshotting(self)
         self.standing = Standing(self)
-        self.server = ClientFactory(self.dispatch, client_limits(self.options), reactor)
+        self.server = ClientFactory(self.dispatch, client_limits(self.options), self.reactor)
         self.tls: Any = None
         self.port: Any = None
         self.lock: DirectoryLock
@@ -168,6 +170,8 @@ class Node(MultiService):
             self._give_up_start()
             raise
         self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
+        if self._is_real:
+            self.reactor.watch()
         done = Deferred.fromCoroutine(opening.open())
         done.addErrback(self.failed)
 
@@ -217,7 +221,11 @@ class Node(MultiService):
         stopped = super().stopService()
         if isinstance(stopped, Deferred):
             done.addCallback(lambda _: stopped)
-        return done
+        return done.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        self.reactor.stop_watching()
+        return result
 
     def fatal(self, error: BaseException, unexpected: bool = False) -> None:
         """This node cannot go on: say so once, fail what waits truthfully, and stop serving."""
@@ -300,12 +308,6 @@ class Node(MultiService):
         if self.proposals.queued:
             self.wake()  # what waits for a leader's name does not wait for ever
         self.server.flush()
-
-    def clock_set_back(self) -> None:
-        """The wall clock went back, and timers with it (called by the driver)."""
-        self.log.warn("the clock was set back")
-        if self._sweep_call is not None and self._sweep_call.active():
-            self._sweep_call.reset(SWEEP)
 
     def stop_sweeping(self) -> None:
         """No more timers of the node itself."""
