@@ -303,6 +303,7 @@ class Driver:
             self._leaderless_since = None
         self._was_leader = leads
         node.role_changed()
+        node.forwarding.leader_known()
 
     def abandon(self, reason: str) -> None:
         """This node failed: nothing is sent, persisted or applied any more."""

@@ -303,6 +303,7 @@ class Node(MultiService):
         self.proposals.expire(before)
         self.reading.expire(before)
         self.forwarding.expire(before)
+        self.forwarding.leader_known()
         self.links.poll()
         self.snapshots.check()
         if self.proposals.queued:
