@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from finn.testing.simulator import Simulation
 
 STOP_LIMIT = 30.0
+TIDY = 10.0
+"""Seconds between two looks of the operator while everything comes right again."""
 
 
 class Faults:
@@ -43,6 +45,7 @@ class Faults:
     def begin(self) -> None:
         """Let the first fault come."""
         self._active = True
+        self.broken.clear()
         self._generation += 1
         self._later(self._generation)
 
@@ -285,14 +288,17 @@ class Faults:
         self._say(f"a {kind} of {victim.address} will fail")
         self.broken[victim] = None
         victim.files.fail(kind)
+        return True
+
+    def failed(self, computer: Computer) -> None:
+        """A node gave up as its disk was broken on purpose: somebody starts it again."""
 
         def replace() -> None:
-            if victim.failure is not None or not victim.running:
-                victim.kill()
-                self._start(victim)
+            if computer.failure is not None:
+                computer.kill()
+                self._start(computer)
 
         self._until(self._duration() + 1.0, replace)
-        return True
 
     # -- operators ----------------------------------------------------------------------------
 
@@ -349,10 +355,26 @@ class Faults:
         self._start(victim)
 
     def tidy(self) -> None:
-        """An operator looks whether removals of unknown outcome came about after all."""
-        members = self._simulation.members()
-        if self._simulation.invariants.lenient or not any(c.leads for c in members):
+        """An operator looks after what did not come out as it should.
+
+        Removals of unknown outcome may have come about, and newcomers may ask for membership where
+        nobody is any more.
+        """
+        simulation = self._simulation
+        if self._active or simulation.invariants.lenient:
             return
+        self._world.scheduler.later(TIDY, self.tidy)
+        members = simulation.members()
+        if not any(c.leads for c in members):
+            return
+        addresses = {c.address for c in members}
+        for computer in simulation.computers:
+            waits = computer.running and not computer.node.identity.joined
+            if waits and not addresses & {*computer.options.join} - {computer.address}:
+                self._say(f"{computer.address} asks nobody who is there")
+                computer.kill()
+                self._tell_addresses(computer)
+                self._start(computer)
         for victim in list(self._targets):
             if victim not in members and victim.node.identity.joined:
                 self.removed[victim] = None

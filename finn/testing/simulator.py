@@ -15,7 +15,7 @@ from finn.raft.core import Raft
 from finn.testing.clients import Client, Request, Violation
 from finn.testing.computer import Computer
 from finn.testing.drawing import DISKS, Drawn, draw
-from finn.testing.faults import Faults
+from finn.testing.faults import TIDY, Faults
 from finn.testing.history import Operation, Outcome
 from finn.testing.invariants import Invariants, Seen
 from finn.testing.linearizability import Verdict, check
@@ -141,6 +141,7 @@ class Simulation:
         if computer in self.faults.broken:
             del self.faults.broken[computer]
             computer.failure_expected = True
+            self.faults.failed(computer)
         if not computer.failure_expected:
             raise Violation(f"{computer.address} failed: {computer.failure!r}")
 
@@ -280,7 +281,7 @@ class Simulation:
         for client in self._clients:
             client.idle = True
         self._wait(lambda: not any(c.busy for c in self._clients), 60, "end of operations")
-        self.world.scheduler.later(10.0, self.faults.tidy)
+        self.world.scheduler.later(TIDY, self.faults.tidy)
         self._wait(self._equal, SETTLE_BOUND, "equality of all nodes")
         equal = self.members() if self.invariants.lenient else self.computers
         self.invariants.settled([c for c in equal if c.runs])
