@@ -191,8 +191,10 @@ class Simulation:
         return [n.raft for n in nodes if n.raft is not None]
 
     def _newest(self) -> Any:
-        """Return the newest configuration that any running node knows."""
-        known = [raft.configuration for raft in self._cores()]
+        """Return the newest configuration that any running node knows, or if none does, knew."""
+        last = [c.node.raft for c in self.computers if c.runs]
+        cores = self._cores() or [raft for raft in last if raft is not None]
+        known = [raft.configuration for raft in cores]
         return max(known, key=lambda configuration: configuration.index, default=None)
 
     def members(self) -> list[Computer]:

@@ -50,6 +50,19 @@ class OperatorTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(len(self.simulation.members()), 3)
 
+    def test_nobody_runs_who_could_tell(self) -> None:
+        """A member is not taken for one that was removed, nor left to found a cluster alone."""
+        victim = self.founders[0]
+        for computer in self.founders:
+            computer.kill()
+        self.faults.removed[victim] = None
+        self.faults.rejoin(victim)
+        self.simulation._advance(1)
+        for computer in self.founders[1:]:
+            self.simulation.start(computer)
+        self.settle()
+        self.assertEqual(len(self.simulation.members()), 3)
+
     def test_a_disk_that_fails_late(self) -> None:
         """Its node is started again whenever that is, and its failure is no surprise."""
         self.faults.begin()
