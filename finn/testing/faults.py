@@ -281,6 +281,8 @@ class Faults:
         return True
 
     def _fail_disk(self) -> bool:
+        if self.removed or not self._simulation.is_agreed():
+            return False  # what is torn makes it amnesic, as a loss of power does
         victim = self._victim(lambda c: c.running)
         if victim is None:
             return False
@@ -324,7 +326,7 @@ class Faults:
         simulation = self._simulation
         if self.removed or len(simulation.members()) < 3:
             return False
-        if simulation.weak or not simulation.addresses_known():
+        if not simulation.all_remember() or not simulation.addresses_known():
             # Whoever remembers must stay a majority of those who can reach each other.
             return False
         victim = self._victim(lambda c: c.running and c in simulation.members())
@@ -342,12 +344,13 @@ class Faults:
         simulation = self._simulation
         if self.removed.pop(victim, self) is not None:
             return
-        if victim in simulation.members():
-            self._say(f"{victim.address} was not removed after all")
+        removed = simulation.has_removed(victim)
+        if not removed:
+            self._say(f"{victim.address} was not removed after all, or not yet")
             if victim.running:
                 return
         victim.kill()
-        if victim not in simulation.members() and not victim.node.identity.removed:
+        if removed and not victim.node.identity.removed:
             self._say(f"{victim.address} does not know of its removal and gets an empty disk")
             victim.files = FaultyFiles()
             victim.options.join = []
@@ -376,7 +379,7 @@ class Faults:
                 self._tell_addresses(computer)
                 self._start(computer)
         for victim in list(self._targets):
-            if victim not in members and victim.node.identity.joined:
+            if simulation.has_removed(victim) and victim.node.identity.joined:
                 self.removed[victim] = None
                 self.rejoin(victim)
 
@@ -400,7 +403,8 @@ class Faults:
         victim = self._victim(lambda c: c.running)
         if victim is None or len(self._simulation.members()) < 2:
             return False
-        if self.removed or self._simulation.weak or not self._simulation.addresses_known():
+        simulation = self._simulation
+        if self.removed or not (simulation.all_remember() and simulation.addresses_known()):
             return False  # two that moved at once could not find each other
         host, _, port = victim.address.partition(":")
         *head, last = host.split(".")

@@ -168,6 +168,7 @@ class Simulation:
     def start(self, computer: Computer) -> None:
         """Start a node."""
         self._seen[computer] = Seen()
+        self.faults.broken.pop(computer, None)
         computer.failure_expected = False
         computer.start()
 
@@ -203,6 +204,22 @@ class Simulation:
         if newest is None:
             return []
         return [c for c in self.computers if c.runs and newest.get(c.node.identity.node_id)]
+
+    def has_removed(self, computer: Computer) -> bool:
+        """Whether the members are committed, as far as anybody knows, and a node is none."""
+        newest = self._newest()
+        node = computer.node
+        return node.identity.removed or (
+            newest is not None
+            and newest.index <= self.invariants.newest
+            and newest.get(node.identity.node_id) is None
+        )
+
+    def all_remember(self) -> bool:
+        """Whether no node may have forgotten anything, or is about to."""
+        cores = [c.node.raft for c in self.computers if c.runs]
+        sound = all(raft is not None and not raft.amnesic for raft in cores)
+        return sound and not self.weak and not self.faults.broken
 
     def is_agreed(self) -> bool:
         """Whether all running nodes have the same members in their configuration."""

@@ -50,6 +50,22 @@ class OperatorTests(SynchronousTestCase):
         self.settle()
         self.assertEqual(len(self.simulation.members()), 3)
 
+    def test_a_removal_that_may_fail(self) -> None:
+        """Nobody's disk is emptied before the removal is committed: its vote may be needed."""
+        leader = next(c for c in self.founders if c.leads)
+        victim = next(c for c in self.founders if not c.leads)
+        self.simulation.world.network.partition(
+            [leader.host], [c.host for c in self.founders if c is not leader]
+        )
+        self.simulation.request(leader.address, "RAFTREMOVEPEER", victim.address)
+        self.simulation._wait(lambda: victim not in self.simulation.members(), 1, "append")
+        files = victim.files
+        self.faults.removed[victim] = self.faults._targets[victim] = None
+        self.faults.rejoin(victim)
+        self.assertIs(victim.files, files)
+        self.settle()
+        self.assertEqual(len(self.simulation.members()), 3)
+
     def test_nobody_runs_who_could_tell(self) -> None:
         """A member is not taken for one that was removed, nor left to found a cluster alone."""
         victim = self.founders[0]
