@@ -1,19 +1,26 @@
 """Simulated runs: seeds that once found a bug, and fresh ones.
 
-``FINN_SEEDS=300 trial tests.simulation`` runs more fresh seeds. A failure says how to replay it.
+``FINN_SEEDS=3000 trial tests.simulation`` runs more fresh seeds. A failure says how to replay it.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from random import SystemRandom
+from typing import IO
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.testing.simulate import replay_command, run_seed
 
 SECONDS = 60.0
-FRESH = int(os.environ.get("FINN_SEEDS", "5"))
+FRESH = int(os.environ.get("FINN_SEEDS", "200"))
+WORKERS = min(os.cpu_count() or 1, 4)
+# A run takes a fraction of a second; one that takes so long never ends.
+HANGS = 60.0
 
 PINNED = {
     49: "a newcomer whose addition was rolled back never asked again",
@@ -26,6 +33,7 @@ PINNED = {
     660026: "a founder that was removed had nobody but itself in its flags",
     880021: "a disk failed after its node was to be replaced",
     440122: "the only member that a newcomer was told of moved",
+    82000216: "a disk was emptied before the removal of its node was committed",
     70030047: "a leader that had removed itself looked for ever whether a read can be served",
     1: "five thousand events of everything",
     2: "the same",
@@ -44,10 +52,40 @@ class SeedTests(SynchronousTestCase):
             ) from e
         self.flushLoggedErrors()
 
+
+class FreshSeedTests(SynchronousTestCase):
+    """Seeds that nobody has seen yet, on all processors."""
+
+    def start(self, count: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        """Start a process that runs so many seeds; return it and what it prints."""
+        first = SystemRandom().getrandbits(32)
+        arguments = ["--seed", str(first), "--count", str(count), "--hours", repr(SECONDS / 3600)]
+        print(f"finn.testing.simulate {' '.join(arguments)}")
+        output = open(self.mktemp(), "w+b")  # noqa: SIM115
+        self.addCleanup(output.close)
+        command = [sys.executable, "-m", "finn.testing.simulate", *arguments]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process, output
+
     def test_fresh_seeds(self) -> None:
-        """Seeds that nobody has seen yet."""
-        for _ in range(FRESH):
-            self.run_one(SystemRandom().getrandbits(32))
+        """Each comes right again, and breaks no promise."""
+        count = -(-FRESH // WORKERS)
+        failures = []
+        for process, output in [self.start(count) for _ in range(WORKERS)]:
+            try:
+                process.wait(HANGS + count)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            output.seek(0)
+            runs = re.split(r"^(?=seed \d+$)", output.read().decode(), flags=re.MULTILINE)
+            failed = [run for run in runs if "failed; " in run]
+            if process.wait() and not failed:
+                failed.append(f"{runs[-1]}did not end")
+            failures += failed
+        if failures:
+            self.fail("\n".join(failures))
 
 
 def _pin(seed: int, what: str) -> None:
