@@ -58,7 +58,6 @@ class Driver:
         self.is_due = False
         self._timer: Any = None
         self._timer_at = 0.0
-        self._ahead = node.reactor.seconds() - node.now()
         self._leaderless_since: float | None = None
         self._was_leader = False
         self.stopped = False
@@ -145,19 +144,12 @@ class Driver:
         if self.stopped:
             return
         timer = self._timer
-        now = self._node.now()
-        # The reactor's timers follow the wall clock: once that is set back, they come far too late.
-        ahead = self._node.reactor.seconds() - now
-        set_back = ahead < self._ahead - STALL
-        self._ahead = ahead
-        if set_back:
-            self._node.clock_set_back()
         if timer is not None and timer.active():
-            if self._timer_at <= deadline and not set_back:
+            if self._timer_at <= deadline:
                 return  # it will look again when it fires
             timer.cancel()
         self._timer_at = deadline
-        delay = max(0.0, deadline - now)
+        delay = max(0.0, deadline - self._node.now())
         self._timer = self._node.reactor.callLater(delay, self._timer_fired)
 
     def _timer_fired(self) -> None:
@@ -332,6 +324,7 @@ class Driver:
             self._leaderless_since = None
         self._was_leader = leads
         node.role_changed()
+        node.forwarding.leader_known()
 
     def abandon(self, reason: str) -> None:
         """This node failed: nothing is sent, persisted or applied any more."""

@@ -78,7 +78,10 @@ class Forwarding:
             item.peer = raft.leader_id
 
     def leader_known(self) -> None:
-        """A leader is known, or a link to it was made: send what could not be sent yet."""
+        """A leader is known, or a link to it was made: send what could not be sent yet.
+
+        Also called by every sweep, for whoever refused and leads again, or still.
+        """
         raft = self._node.raft
         for request_id, item in list(self._waiting.items()):
             if item.peer:
@@ -101,6 +104,7 @@ class Forwarding:
 
     def answered(self, message: ForwardReply) -> None:
         """The leader answered."""
+        raft = self._node.raft
         item = self._waiting.pop(message.request_id, None)
         if item is None:
             return
@@ -111,10 +115,12 @@ class Forwarding:
         if message.outcome == UNKNOWN:
             item.run.fail(OutcomeUnknown(text.removeprefix("UNKNOWN ")))
         elif text.startswith("TRY ") and self._node.now() < item.deadline:
-            # It was not applied there: wait for the next leader.
-            item.peer = 0
+            # It was not applied there: wait until another leader is known, or a sweep. Who was
+            # asked would say the same again, as fast as the network carries it.
+            refused, item.peer = item.peer, 0
             self._waiting[message.request_id] = item
-            self._node.reactor.callLater(0, self.leader_known)
+            if raft is not None and raft.leader_id != refused:
+                self._node.reactor.callLater(0, self.leader_known)
         else:
             item.run.fail(NotApplied(text))
 

@@ -96,11 +96,16 @@ class Reading(Reads):
         now = node.now()
         if self._expired(run.commands):
             self._tick(run, level, now)
-        elif level is Consistency.MEDIUM and raft.lease_valid(now):
+        elif (
+            level is Consistency.MEDIUM
+            and node.applying.last_applied < raft.commit_index
+            and raft.lease_valid(now)
+        ):
             # The lease is looked at again when the read is executed.
             self.after(raft.commit_index, run, now, lambda r: self.read(r, level))
         else:
-            # Without a lease a quorum round says the same (thesis 6.4).
+            # Without a lease a quorum round says the same (thesis 6.4); so it does on a leader that
+            # is removed and has not handed over yet.
             self.confirm(run, now)
         node.wake()
 

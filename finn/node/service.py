@@ -6,7 +6,7 @@ import os
 import random as random_module
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.base import ReactorBase
@@ -32,6 +32,7 @@ from finn.node.reading import Reading
 from finn.node.snapshotting import Snapshotting
 from finn.node.standing import Standing
 from finn.node.status import status_of
+from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.options import Consistency, NodeOptions
@@ -97,17 +98,18 @@ class Node(MultiService):
         boot_id: Callable[[], str] | None = None,
     ) -> None:
         super().__init__()
-        self.reactor = write_through(reactor)
-        self.soon: Callable[[Callable[[], None]], Any] = getattr(
-            self.reactor, "soon", lambda action: reactor.callLater(0, action)
-        )
         self.options = options or NodeOptions()
         self.options.check()
         self.nonces: Callable[[int], bytes] = random.randbytes if random is not None else os.urandom
         self.store_random = random
         self.random = random or random_module.Random(random_module.SystemRandom().getrandbits(64))
+        self._is_real = isinstance(reactor, ReactorBase)
         self.now: Callable[[], float] = monotonic or (
-            boot_time if isinstance(reactor, ReactorBase) else reactor.seconds
+            boot_time if self._is_real else reactor.seconds
+        )
+        self.reactor = cast(Any, SteadyReactor(write_through(reactor), self.now))
+        self.soon: Callable[[Callable[[], None]], Any] = getattr(
+            self.reactor, "soon", lambda action: self.reactor.callLater(0, action)
         )
         self._wall: Callable[[], float] = wall or reactor.seconds
         self.files: IFiles = files or OSFiles()
@@ -172,6 +174,8 @@ class Node(MultiService):
             self._give_up_start()
             raise
         self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
+        if self._is_real:
+            self.reactor.watch()
         done = Deferred.fromCoroutine(opening.open())
         done.addErrback(self.failed)
 
@@ -221,7 +225,11 @@ class Node(MultiService):
         stopped = super().stopService()
         if isinstance(stopped, Deferred):
             done.addCallback(lambda _: stopped)
-        return done
+        return done.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        self.reactor.stop_watching()
+        return result
 
     def fatal(self, error: BaseException, unexpected: bool = False) -> None:
         """This node cannot go on: say so once, fail what waits truthfully, and stop serving."""
@@ -299,17 +307,12 @@ class Node(MultiService):
         self.proposals.expire(before)
         self.reading.expire(before)
         self.forwarding.expire(before)
+        self.forwarding.leader_known()
         self.links.poll()
         self.snapshots.check()
         if self.proposals.queued:
             self.wake()  # what waits for a leader's name does not wait for ever
         self.server.flush()
-
-    def clock_set_back(self) -> None:
-        """The wall clock went back, and timers with it (called by the driver)."""
-        self.log.warn("the clock was set back")
-        if self._sweep_call is not None and self._sweep_call.active():
-            self._sweep_call.reset(SWEEP)
 
     def stop_sweeping(self) -> None:
         """No more timers of the node itself."""

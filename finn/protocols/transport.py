@@ -27,12 +27,14 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     serverFromString,
 )
+from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
     IReactorFDSet,
     IStreamServerEndpoint,
 )
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from finn.protocols.poller import Poller
@@ -266,6 +268,9 @@ def connect(
     if tls is not None:
         factory = tls.client_factory(factory, reactor)
     connecting: Deferred[Any] = endpoint.connect(factory)
+    # The endpoint's own timer counts for each address of a name, and Twisted's connectors know no
+    # reactor but Twisted's: it comes late when the clock is set back.
+    connecting.addTimeout(timeout, reactor, lambda *_: Failure(TimeoutError()))
     if tls is not None:
         connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
     return connecting

@@ -338,7 +338,23 @@ class Leader:
             # BUGS 5.4 (hashicorp#158): majorities of old and new overlap for one change only.
             raise MembershipBusy("ERR another change of the members is under way")
         check_change(raft.configuration, configuration)
+        if len(configuration.voters) < len(raft.configuration.voters):
+            self._check_who_is_left(configuration)
         return self._append(CONFIGURATION, wall_ms, 0, [configuration.encode()])
+
+    def _check_who_is_left(self, configuration: Configuration) -> None:
+        """Refuse to remove a voter when those left, there and not amnesic, are no majority.
+
+        They could not commit it. And one that is amnesic would wait for a majority of its older
+        configuration, the removed among them, for ever if this node fell before it is cured.
+        """
+        left = [v for v in configuration.voters if v == self._raft.node_id or self._is_sound(v)]
+        if len(left) < configuration.quorum:
+            raise MembershipBusy("ERR too few of the members that stay are there, try again later")
+
+    def _is_sound(self, peer: int) -> bool:
+        progress = self.progress[peer]
+        return progress.connected and not progress.amnesic_round
 
     def _follow_configuration(self, now: float) -> None:
         raft = self._raft

@@ -171,11 +171,22 @@ class SnapshotStore:
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         self._pins[meta.id] = self._pins.get(meta.id, 0) + 1
         opened: Deferred[Any] = self._disk.run(self._files.open_readonly, self._path(meta))
-        return opened.addCallbacks(
+        opened.addCallbacks(
             lambda file: SnapshotSource(self, self._files, self._disk, meta, file),
             self._not_sourced,
             errbackArgs=(meta,),
         )
+        # A Deferred of its own: one that is cancelled does not keep the disk from opening the file.
+        wanted: Deferred[ISnapshotSource] = Deferred()
+
+        def hand_over(source: Any) -> None:
+            if not wanted.called:
+                wanted.callback(source)
+            elif not isinstance(source, Failure):
+                source.close().addErrback(lambda _: None)
+
+        opened.addBoth(hand_over)
+        return wanted
 
     def _not_sourced(self, failure: Failure, meta: SnapshotMeta) -> Failure:
         self._unpin(meta)

@@ -67,9 +67,9 @@ class ScheduledCall:
         self.args = ()
 
     def delay(self, secondsLater: float) -> None:
-        """Make it later."""
+        """Make it later or, for a negative number, sooner; not before now."""
         self._check()
-        self.move(self.due + secondsLater)
+        self.move(max(self._scheduler.now, self.due + secondsLater))
 
     def reset(self, secondsFromNow: float) -> None:
         """Make it so many seconds from now."""

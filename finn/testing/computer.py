@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from finn.node.service import Node
+from finn.node.steady import LOOK
 from finn.options import NodeOptions, split_address
 from finn.testing.disks import SimulatedDisk
 from finn.testing.faulty import FaultyFiles
@@ -204,3 +205,5 @@ class Computer:
         self.offset += seconds
         if self.running:
             self.reactor.jump(seconds)
+            # A thread of the node notices (``SteadyReactor.watch``); here there are none.
+            self.reactor.later(self._random.uniform(0.0, LOOK), self.node.reactor.look)

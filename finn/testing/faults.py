@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from finn.testing.simulator import Simulation
 
 STOP_LIMIT = 30.0
+TIDY = 10.0
+"""Seconds between two looks of the operator while everything comes right again."""
 
 
 class Faults:
@@ -43,6 +45,7 @@ class Faults:
     def begin(self) -> None:
         """Let the first fault come."""
         self._active = True
+        self.broken.clear()
         self._generation += 1
         self._later(self._generation)
 
@@ -278,6 +281,8 @@ class Faults:
         return True
 
     def _fail_disk(self) -> bool:
+        if self.removed or not self._simulation.is_agreed():
+            return False  # what is torn makes it amnesic, as a loss of power does
         victim = self._victim(lambda c: c.running)
         if victim is None:
             return False
@@ -285,14 +290,17 @@ class Faults:
         self._say(f"a {kind} of {victim.address} will fail")
         self.broken[victim] = None
         victim.files.fail(kind)
+        return True
+
+    def failed(self, computer: Computer) -> None:
+        """A node gave up as its disk was broken on purpose: somebody starts it again."""
 
         def replace() -> None:
-            if victim.failure is not None or not victim.running:
-                victim.kill()
-                self._start(victim)
+            if computer.failure is not None:
+                computer.kill()
+                self._start(computer)
 
         self._until(self._duration() + 1.0, replace)
-        return True
 
     # -- operators ----------------------------------------------------------------------------
 
@@ -318,7 +326,7 @@ class Faults:
         simulation = self._simulation
         if self.removed or len(simulation.members()) < 3:
             return False
-        if simulation.weak or not simulation.addresses_known():
+        if not simulation.all_remember() or not simulation.addresses_known():
             # Whoever remembers must stay a majority of those who can reach each other.
             return False
         victim = self._victim(lambda c: c.running and c in simulation.members())
@@ -336,12 +344,13 @@ class Faults:
         simulation = self._simulation
         if self.removed.pop(victim, self) is not None:
             return
-        if victim in simulation.members():
-            self._say(f"{victim.address} was not removed after all")
+        removed = simulation.has_removed(victim)
+        if not removed:
+            self._say(f"{victim.address} was not removed after all, or not yet")
             if victim.running:
                 return
         victim.kill()
-        if victim not in simulation.members() and not victim.node.identity.removed:
+        if removed and not victim.node.identity.removed:
             self._say(f"{victim.address} does not know of its removal and gets an empty disk")
             victim.files = FaultyFiles()
             victim.options.join = []
@@ -349,12 +358,28 @@ class Faults:
         self._start(victim)
 
     def tidy(self) -> None:
-        """An operator looks whether removals of unknown outcome came about after all."""
-        members = self._simulation.members()
-        if self._simulation.invariants.lenient or not any(c.leads for c in members):
+        """An operator looks after what did not come out as it should.
+
+        Removals of unknown outcome may have come about, and newcomers may ask for membership where
+        nobody is any more.
+        """
+        simulation = self._simulation
+        if self._active or simulation.invariants.lenient:
             return
+        self._world.scheduler.later(TIDY, self.tidy)
+        members = simulation.members()
+        if not any(c.leads for c in members):
+            return
+        addresses = {c.address for c in members}
+        for computer in simulation.computers:
+            waits = computer.running and not computer.node.identity.joined
+            if waits and not addresses & {*computer.options.join} - {computer.address}:
+                self._say(f"{computer.address} asks nobody who is there")
+                computer.kill()
+                self._tell_addresses(computer)
+                self._start(computer)
         for victim in list(self._targets):
-            if victim not in members and victim.node.identity.joined:
+            if simulation.has_removed(victim) and victim.node.identity.joined:
                 self.removed[victim] = None
                 self.rejoin(victim)
 
@@ -378,7 +403,8 @@ class Faults:
         victim = self._victim(lambda c: c.running)
         if victim is None or len(self._simulation.members()) < 2:
             return False
-        if self.removed or self._simulation.weak or not self._simulation.addresses_known():
+        simulation = self._simulation
+        if self.removed or not (simulation.all_remember() and simulation.addresses_known()):
             return False  # two that moved at once could not find each other
         host, _, port = victim.address.partition(":")
         *head, last = host.split(".")

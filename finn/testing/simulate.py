@@ -4,7 +4,8 @@
 
     python -m finn.testing.simulate --seed 7              one run, its trace hash at the end
     python -m finn.testing.simulate --seed 7 --verbose    the same run, with all that happens
-    python -m finn.testing.simulate --soak --hours 100    fresh seeds, one after the other
+    python -m finn.testing.simulate --count 100           fresh seeds, one after the other
+    python -m finn.testing.simulate --soak --hours 100    the same, in longer runs
 """
 
 from __future__ import annotations
@@ -106,21 +107,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m finn.testing.simulate", description=__doc__)
     parser.add_argument("--seed", type=int, help="of the run; drawn if not given")
-    parser.add_argument("--hours", type=float, default=1 / 60, help="simulated hours")
+    parser.add_argument("--hours", type=float, default=1 / 60, help="simulated hours of a run")
+    parser.add_argument("--count", type=int, default=1, help="runs, each with the next seed")
     parser.add_argument("--soak", action="store_true", help="many seeds, until --hours are over")
     parser.add_argument("--verbose", action="store_true", help="print what happens")
     options = parser.parse_args(arguments)
     seconds = options.hours * 3600
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
-    if not options.soak:
-        return 0 if _one(seed, seconds, options.verbose) else 1
-    failed = []
-    while seconds > 0:
-        if not _one(seed, min(seconds, SOAK_RUN), options.verbose):
-            failed.append(seed)
-        seed += 1
-        seconds -= SOAK_RUN
-    print(f"{len(failed)} seeds failed: {failed}" if failed else "all seeds passed")
+    runs = [seconds] * options.count
+    if options.soak:
+        whole, rest = divmod(seconds, SOAK_RUN)
+        runs = [SOAK_RUN] * int(whole) + [rest] * (rest > 0)
+    failed = [s for s, length in enumerate(runs, seed) if not _one(s, length, options.verbose)]
+    if len(runs) > 1:
+        print(f"{len(failed)} seeds failed: {failed}" if failed else "all seeds passed")
     return 1 if failed else 0
 
 

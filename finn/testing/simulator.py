@@ -15,7 +15,7 @@ from finn.raft.core import Raft
 from finn.testing.clients import Client, Request, Violation
 from finn.testing.computer import Computer
 from finn.testing.drawing import DISKS, Drawn, draw
-from finn.testing.faults import Faults
+from finn.testing.faults import TIDY, Faults
 from finn.testing.history import Operation, Outcome
 from finn.testing.invariants import Invariants, Seen
 from finn.testing.linearizability import Verdict, check
@@ -141,6 +141,7 @@ class Simulation:
         if computer in self.faults.broken:
             del self.faults.broken[computer]
             computer.failure_expected = True
+            self.faults.failed(computer)
         if not computer.failure_expected:
             raise Violation(f"{computer.address} failed: {computer.failure!r}")
 
@@ -167,6 +168,7 @@ class Simulation:
     def start(self, computer: Computer) -> None:
         """Start a node."""
         self._seen[computer] = Seen()
+        self.faults.broken.pop(computer, None)
         computer.failure_expected = False
         computer.start()
 
@@ -190,8 +192,10 @@ class Simulation:
         return [n.raft for n in nodes if n.raft is not None]
 
     def _newest(self) -> Any:
-        """Return the newest configuration that any running node knows."""
-        known = [raft.configuration for raft in self._cores()]
+        """Return the newest configuration that any running node knows, or if none does, knew."""
+        last = [c.node.raft for c in self.computers if c.runs]
+        cores = self._cores() or [raft for raft in last if raft is not None]
+        known = [raft.configuration for raft in cores]
         return max(known, key=lambda configuration: configuration.index, default=None)
 
     def members(self) -> list[Computer]:
@@ -200,6 +204,22 @@ class Simulation:
         if newest is None:
             return []
         return [c for c in self.computers if c.runs and newest.get(c.node.identity.node_id)]
+
+    def has_removed(self, computer: Computer) -> bool:
+        """Whether the members are committed, as far as anybody knows, and a node is none."""
+        newest = self._newest()
+        node = computer.node
+        return node.identity.removed or (
+            newest is not None
+            and newest.index <= self.invariants.newest
+            and newest.get(node.identity.node_id) is None
+        )
+
+    def all_remember(self) -> bool:
+        """Whether no node may have forgotten anything, or is about to."""
+        cores = [c.node.raft for c in self.computers if c.runs]
+        sound = all(raft is not None and not raft.amnesic for raft in cores)
+        return sound and not self.weak and not self.faults.broken
 
     def is_agreed(self) -> bool:
         """Whether all running nodes have the same members in their configuration."""
@@ -280,7 +300,7 @@ class Simulation:
         for client in self._clients:
             client.idle = True
         self._wait(lambda: not any(c.busy for c in self._clients), 60, "end of operations")
-        self.world.scheduler.later(10.0, self.faults.tidy)
+        self.world.scheduler.later(TIDY, self.faults.tidy)
         self._wait(self._equal, SETTLE_BOUND, "equality of all nodes")
         equal = self.members() if self.invariants.lenient else self.computers
         self.invariants.settled([c for c in equal if c.runs])

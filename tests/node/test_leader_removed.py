@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,6 +50,30 @@ class LeaderRemoved(SynchronousTestCase):
         self.remove()
         self.cluster.wait_until(self.is_led, SOON)
         self.cluster.wait_until(lambda: self.node.identity.removed, SOON)
+
+    def test_reads_while_it_hands_over(self) -> None:
+        """They are answered: nothing waits for what is applied already, again and again."""
+        self.cluster.partition([self.leader])
+        raft = self.node.raft
+        assert raft is not None
+        raft.removed = True
+        self.assertTrue(raft.lease_valid(self.node.now()))
+        reading = self.node.reading
+        after, waited = reading.after, []
+
+        def wait(*args: Any) -> None:
+            waited.append(args)
+            self.assertLess(len(waited), 10, "it waits for ever")
+            after(*args)
+
+        self.patch(reading, "after", wait)
+        reader = Client(self.cluster, self.leader)
+        reader.send("GET key")
+        self.cluster.advance(0.01)
+        self.assertIsNone(self.node.failure)
+        self.cluster.heal()
+        self.cluster.wait_until(lambda: reader.received, 2)
+        self.assertEqual(reader.received, b"$-1\r\n")
 
     def test_hands_over_when_stopped(self) -> None:
         """A stop right after the answer does not cut that short."""

@@ -140,6 +140,33 @@ class OutcomeTests(SynchronousTestCase):
         network.heal()
         self.assertEqual(self.cluster.result(outcome), 1)
 
+    def test_who_refused_is_not_asked_again_at_once(self) -> None:
+        """A former leader would say the same again; the next one is asked once it is known."""
+        successor, asker = self.others
+        network = self.cluster.world.network
+        network.cut(self.hosts[successor], self.hosts[asker])
+        raft = self.raft(self.leader)
+        raft.transfer_leadership(self.raft(successor).node_id, raft.now)
+        self.cluster.nodes[self.leader].wake()
+        self.cluster.wait_until(lambda: raft.leader_id == self.raft(successor).node_id)
+        forwarding = self.cluster.nodes[self.leader].forwarding
+        asked: list[Any] = []
+        received = forwarding.received
+
+        def count(link: Any, message: Any) -> None:
+            asked.append(message)
+            received(link, message)
+
+        self.patch(forwarding, "received", count)
+        outcome = self.cluster.submit("NOTE", "a", on=asker)
+        self.cluster.advance(0.9)
+        self.assertEqual(self.raft(asker).leader_id, raft.node_id)
+        self.assertIn(len(asked), (2, 3))
+        network.heal()
+        known = self.raft(successor).node_id
+        self.cluster.wait_until(lambda: self.raft(asker).leader_id == known)
+        self.assertEqual(self.cluster.result(outcome, 0.02), 1)
+
     def test_a_forwarded_write_is_not_sent_twice(self) -> None:
         """Its answer got lost: nobody but the sender may decide to try again."""
         asker = self.others[0]

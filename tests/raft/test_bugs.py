@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import MembershipError, NotLeader, Overloaded, ProtocolError
+from finn.errors import MembershipBusy, MembershipError, NotLeader, Overloaded, ProtocolError
 from finn.raft import Configuration, HardState, Member, RaftOptions, Role
 from finn.raft.messages import (
     AppendEntries,
@@ -625,6 +625,30 @@ class MembershipBugTests(SynchronousTestCase):
         self.assertIn("under way", str(error))
         node.acknowledge(2)
         self.change(node, members(1, 2, 3))
+
+    def test_those_that_stay_have_to_be_there(self) -> None:
+        """No voter is removed when too few are left, without the lost and the amnesic."""
+        node = Single()
+        node.lead_on()
+        node.raft.peer_lost(2, node.now)
+        for stay in (members(1, 2), members(2, 3)):
+            error = self.assertRaises(MembershipBusy, self.change, node, stay)
+            self.assertIn("too few", str(error))
+        node.raft.peer_connected(2, node.now)
+        node.wait(0.1)
+        round = node.said(AppendEntries, 2)[-1].round
+        node.gets(2, AppendReply(1, True, round, 0, amnesic=True))
+        self.assertRaises(MembershipBusy, self.change, node, members(1, 2))
+        node.wait(0.1)
+        node.acknowledge(2)
+        self.change(node, members(1, 2))
+
+    def test_who_is_away_can_be_removed(self) -> None:
+        """The others are a majority of those that stay."""
+        node = Single()
+        node.lead_on()
+        node.raft.peer_lost(2, node.now)
+        self.change(node, members(1, 3))
 
     def test_one_step_only(self) -> None:
         """Two members at once, no voter left, doubled addresses: refused."""

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -262,6 +262,27 @@ class SnapshotStoreTests(StoreContract, SynchronousTestCase):
         disk.step_all()
         self.successResultOf(flushed)
         self.assertEqual((sink.pending, sink.received), (0, BUFFER_BYTES + 6))
+
+    def test_a_source_nobody_waits_for(self) -> None:
+        """Its file is closed once it is open, and the snapshot is free."""
+        meta = self.take(self.make(), 1, b"first")
+        disk = ManualDisk()
+        store = self.make(disk=disk)
+        disk.step_all()
+        opened: list[Any] = []
+        open_readonly = self.files.open_readonly
+
+        def note(path: str) -> Any:
+            opened.append(open_readonly(path))
+            return opened[-1]
+
+        self.patch(self.files, "open_readonly", note)
+        sourced = store.source(meta)
+        sourced.cancel()
+        self.failureResultOf(sourced, CancelledError)
+        disk.step_all()
+        self.assertRaises(OSError, opened[0].size)
+        self.assertEqual(store._pins, {})
 
     def test_large_snapshots_are_synced_in_steps(self) -> None:
         """No sync has more than a bound to do, as the log waits for the disk meanwhile."""
