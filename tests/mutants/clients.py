@@ -34,6 +34,11 @@ CLIENTS = (
     ),
     # 6.2
     mutant(
+        "event-of-a-descriptor-used-again", "6.2", "finn/protocols/poller.py",
+        "if selectable is not None and fd not in self._fresh:", "if selectable is not None:",
+        "tests.protocols.test_poller.PollerTests.test_a_number_that_is_used_again",
+    ),
+    mutant(
         "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",
         "            elif head is None or head.data is None:\n                return\n",
         "            elif head is None:\n                return\n"

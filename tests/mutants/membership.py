@@ -116,6 +116,11 @@ MEMBERSHIP = (
         _BUGS + "one_step_only",
     ),
     mutant(
+        "removal-that-those-left-cannot-commit", "4.5", _LEADER,
+        "        if len(left) < configuration.quorum:\n", "        if False:\n",
+        _BUGS + "those_that_stay_have_to_be_there",
+    ),
+    mutant(
         "lagging-learner-is-promoted", "4.5", _LEADER,
         "if progress.state is ProgressState.REPLICATE and is_caught_up:", "if True:",
         _BUGS + "learner_is_promoted_when_it_has_caught_up",

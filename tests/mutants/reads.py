@@ -124,6 +124,11 @@ READS = (
         _BUGS + "lease_ends_with_the_links",
     ),
     mutant(
+        "timers-wait-for-a-clock-set-back", "3.5", "finn/node/steady.py",
+        "                    timer.delay(-back)\n", "                    pass\n",
+        "tests.node.test_steady.SteadyReactorTests.test_an_hour_back",
+    ),
+    mutant(
         "clock-stands-still-in-suspend", "3.5", "finn/node/service.py",
         "return time.clock_gettime(_CLOCK)", "return time.monotonic()",
         _NODE + "the_clock_goes_on_during_suspend",

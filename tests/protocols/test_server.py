@@ -65,6 +65,15 @@ class Pipelines(SynchronousTestCase):
         self.assertEqual(self.transport.value(), b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n")
         self.assertEqual(self.transport.writes, 1)
         self.assertFalse(self.connection.has_pending)
+        slots.clear()
+        self.transport.clear()
+        self.connection.dataReceived(PING * 5)
+        slots[0].fill(b"+1\r\n")
+        self.server.factory.flush()
+        self.assertEqual(self.transport.value(), b"+1\r\n+2\r\n")
+        slots[1].fill(b"+3\r\n+4\r\n")
+        self.server.factory.flush()
+        self.assertEqual(self.transport.value(), b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n")
 
     def test_a_slot_filled_at_once_needs_no_flush(self) -> None:
         """What the dispatcher fills before it returns is written with the chunk's replies."""
