@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from random import Random
 
+from finn.errors import ProtocolError
 from finn.raft.amnesia import Amnesia
 from finn.raft.candidate import Candidate
 from finn.raft.configuration import Configuration, Member
@@ -209,10 +210,15 @@ class Server:
         self.timer.restart(now)
 
     def follow(self, leader_id: int, now: float) -> Follower:
-        """Be a follower of the leader of this term, which was heard now."""
-        assert self.leader is None, "two leaders in one term"
+        """Be a follower of the leader of this term, which was heard now.
+
+        Raises:
+            ProtocolError: there is another one; nothing changed.
+        """
+        if self.leader is not None or self.leader_id not in (0, leader_id):
+            # Election safety: one of the two lies (thesis 3.4).
+            raise ProtocolError("two leaders in one term")
         if self.follower is None or self.leader_id != leader_id:
-            assert self.leader_id in (0, leader_id), "two leaders in one term"
             self.become_follower(self.current_term, leader_id, now)
         self.timer.heard(now)
         assert self.follower is not None
