@@ -3,7 +3,8 @@
 A full collection looks at every container there is: a machine with a million hashes would stand
 still for a tenth of a second, again and again, for garbage that is hardly ever there, as nearly
 everything here is freed by its count of references. So what has survived a full collection that
-took long is not looked at any more (``gc.freeze``); references are counted for it as before.
+took long is not looked at any more (``gc.freeze``), until there is twice as much of it: then once
+more, as a machine may have data with cycles that it has dropped meanwhile.
 """
 
 from __future__ import annotations
@@ -22,24 +23,35 @@ class Collector:
     """Keeps the collections of this process short, from ``start`` to ``stop``."""
 
     def __init__(self) -> None:
+        self._thresholds: tuple[int, int, int] | None = None  # of before
         self._began = 0.0
-        self._thresholds = gc.get_threshold()
+        self._whole = True  # the next full collection looks at everything
+        self._survived = 0  # how many containers did, when one looked at everything
 
     def start(self) -> None:
         """Watch collections from now on."""
+        self._thresholds = gc.get_threshold()
         gc.set_threshold(*THRESHOLDS)
         gc.callbacks.append(self._collects)
 
     def stop(self) -> None:
-        """Leave collections as they were; what is not looked at stays so."""
-        if self._collects in gc.callbacks:
+        """Leave collections as they were, and everything to them."""
+        if self._thresholds is not None:
             gc.callbacks.remove(self._collects)
             gc.set_threshold(*self._thresholds)
+            gc.unfreeze()
+            self._thresholds = None
 
     def _collects(self, phase: str, info: dict[str, int]) -> None:
         if info["generation"] < 2:
             return
         if phase == "start":
             self._began = time.perf_counter()
-        elif time.perf_counter() - self._began > LONG:
+        elif self._whole or time.perf_counter() - self._began > LONG:
             gc.freeze()
+            frozen = gc.get_freeze_count()
+            if self._whole:
+                self._whole, self._survived = False, frozen
+            elif frozen > 2 * self._survived:
+                gc.unfreeze()
+                self._whole = True

@@ -82,7 +82,7 @@ class Opening:
         if identity.cluster_id == 0:
             identity.address = node.options.address
         await node.standing.save_identity()
-        node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.reactor)
+        node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.wall_ms)
         await node.snapshots.store.open()
         meta = await self._restore()
         if node.stopping:

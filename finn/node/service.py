@@ -244,6 +244,7 @@ class Node(MultiService):
             self.driver.abandon("node failed")
         # From here on nothing is answered but errors; the closed port tells the other members.
         self.raft = None
+        self.reactor.stop_watching()
         if self.port is not None:
             self.port.stopListening()
         for waiting in (self._failing, self._ready, self._leading):

@@ -25,6 +25,9 @@ FEW = 64
 class SteadyReactor:
     """A reactor, but for its timers: a step of the wall clock back moves them too.
 
+    A step is noticed when a timer is made, or within ``LOOK``. What is reset after a step and
+    before that is moved with the others: a deadline that may pass too early, as that of a transfer.
+
     Forward steps are left alone: timers come early then, and none of a node's minds.
 
     Args:
@@ -60,6 +63,10 @@ class SteadyReactor:
         timers.append(timer)
         return timer
 
+    def seconds(self) -> float:
+        """Return monotonic seconds: for differences, which is all that anybody here asks for."""
+        return self._monotonic()
+
     def look(self) -> None:
         """Put the timers right if the wall clock was set back since the last look."""
         ahead = self._now_ahead()
@@ -71,7 +78,12 @@ class SteadyReactor:
                     timer.delay(-back)
 
     def _now_ahead(self) -> float:
-        return float(self._reactor.seconds() - self._monotonic())
+        while True:
+            before = self._monotonic()
+            wall = float(self._reactor.seconds())
+            if self._monotonic() - before < STEP / 2:
+                return wall - before
+            # The process stood still between the two.
 
     # -- the thread ---------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from finn.protocols import tls
 from finn.protocols.output import Output
-from finn.protocols.replies import ReplyPipeline
+from finn.protocols.replies import SMALL_REPLIES, ReplyPipeline
 from finn.resp.reader import CommandReader
 
 if TYPE_CHECKING:
@@ -132,12 +132,6 @@ class ClientConnection(ReplyPipeline):
             except Exception:
                 self.log.failure("connection {id} of {peer} failed", id=self.id, peer=self.peer)
 
-    def abandon(self) -> None:
-        """Drop the connection at once, whatever is unsent."""
-        self._end()
-        transport: Any = self.transport
-        transport.abortConnection()
-
     def readConnectionLost(self) -> None:
         # A client that ends its side after a pipeline still gets the replies.
         if self._successor is not None:
@@ -206,7 +200,7 @@ class ClientConnection(ReplyPipeline):
         if not self.authenticated:
             self._count_unproven(len(data))
         if self._out or self._dirty or self._paused:
-            if self.factory.batch.crowded:
+            if self.factory.batch.crowded and self._queued < SMALL_REPLIES:
                 self.factory.flush_soon(self)
             else:
                 self.flush()

@@ -26,7 +26,7 @@ class Output:
     """The bytes on their way to one transport; its push producer.
 
     At the end it lets go of who waits for it, so that a lost connection is freed at once and not by
-    the garbage collector, which may never look at it (``finn.collector``).
+    the garbage collector, which may not look at it for long (``finn.collector``).
 
     Args:
         transport: where the bytes go.

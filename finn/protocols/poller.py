@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import select
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-# Events handled before the reactor's timers and other descriptors come again. The kernel hands
-# them out in turn, so nobody is left out.
+# Events handled before the reactor's timers and other descriptors come again, and seconds after
+# which no other is begun. The kernel hands them out in turn, so nobody is left out.
 MOST = 64
+LONG = 0.005
 
 
 @implementer(IReadDescriptor)
@@ -37,25 +39,24 @@ class Poller:
 
     Attributes:
         crowded: several events are being handled, so what can wait for the last should.
+        handling: events are being handled: ``soon`` may be called.
+        has_more: there may have been more events than were handled at a time.
     """
 
     log = Logger()
 
     def __init__(self, reactor: Any) -> None:
-        self.crowded = False
+        self.crowded = self.handling = self.has_more = False
         self._reactor = reactor
         self._epoll: Any = None
         self._watched: dict[int, Any] = {}
         self._numbers: dict[Any, int] = {}
         self._masks: dict[int, int] = {}
         self._fresh: set[int] = set()  # watched since the events were asked for
-        self._handling = False
         self._after: list[Callable[[], None]] = []
 
-    @property
-    def handling(self) -> bool:
-        """Events are being handled: ``soon`` may be called."""
-        return self._handling
+    def __repr__(self) -> str:
+        return f"<Poller of {', '.join(map(repr, self._watched.values())) or 'nothing'}>"
 
     def soon(self, action: Callable[[], None]) -> None:
         """Call ``action`` behind the last of the events that are being handled."""
@@ -94,7 +95,11 @@ class Poller:
         if mask:
             self._epoll.modify(fd, mask | event)
         else:
-            self._epoll.register(fd, event)
+            try:
+                self._epoll.register(fd, event)
+            except OSError:
+                self._maybe_rest()
+                raise
             self._watched[fd] = selectable
             self._numbers[selectable] = fd
             self._fresh.add(fd)
@@ -117,14 +122,29 @@ class Poller:
             self._epoll.unregister(fd)
         except OSError:
             pass  # closed already, which does the same
-        if not self._watched and not self._handling:
-            self._rest()
+        self._maybe_rest()
 
-    def _rest(self) -> None:
+    def _maybe_rest(self) -> None:
         """Leave the reactor while there is nothing to watch."""
-        self._reactor.removeReader(self)
+        if not self._watched and not self.handling and self._epoll is not None:
+            self._reactor.removeReader(self)
+            self._close()
+
+    def _close(self) -> None:
         self._epoll.close()
         self._epoll = None
+
+    def check(self) -> None:
+        """Begin anew if somebody took everything from the reactor, as trial does after a test.
+
+        Called before something new is to be watched; what was watched is left alone, as the
+        reactor would.
+        """
+        if self._epoll is not None and self not in self._reactor.getReaders():
+            self._watched.clear()
+            self._numbers.clear()
+            self._masks.clear()
+            self._close()
 
     # -- IReadDescriptor ----------------------------------------------------------------------
 
@@ -141,8 +161,10 @@ class Poller:
         except InterruptedError:
             return
         self._fresh.clear()
-        self._handling = True
+        self.handling = True
         self.crowded = len(events) > 1
+        self.has_more = len(events) == MOST
+        end = time.perf_counter() + LONG
         for fd, event in events:
             selectable: Any = self._watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
@@ -156,15 +178,18 @@ class Poller:
                         self._disconnect(selectable, why, True)
                 else:
                     self._handle(selectable, fd, event)
-        self._handling = self.crowded = False
+                if time.perf_counter() > end:
+                    self.has_more = True  # whoever was not served is still ready
+                    break
+        self.handling = self.crowded = False
         after, self._after = self._after, []
         for action in after:
             try:
                 action()
-            except Exception:
+            except BaseException:
+                # As from a descriptor: whatever it is, it is no reason to lose all the others.
                 self.log.failure("what was to follow the events failed")
-        if not self._watched and self._epoll is not None:
-            self._rest()
+        self._maybe_rest()
 
     def _handle(self, selectable: Any, fd: int, event: int) -> None:
         """Handle an event that is more, or something else, than bytes to read."""
@@ -203,15 +228,18 @@ class Poller:
             else:
                 self.removeWriter(selectable)
                 selectable.connectionLost(Failure(why))
-        except Exception:
+        except BaseException:
             self.log.failure("a lost connection failed")
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops."""
-        for selectable in list(self._watched.values()):
+        while self._watched:
+            selectable = next(iter(self._watched.values()))
             self.removeReader(selectable)
             self.removeWriter(selectable)
             try:
                 selectable.connectionLost(reason)
-            except Exception:
+            except BaseException:
                 self.log.failure("a lost connection failed")
+        if self._epoll is not None:
+            self._close()

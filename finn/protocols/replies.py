@@ -160,6 +160,12 @@ class ReplyPipeline(Protocol):
         self.pause("closing")
         self.mark_dirty()
 
+    def abandon(self) -> None:
+        """Drop the connection at once, whatever is unsent."""
+        self._end()
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def _end(self) -> None:
         """Nothing is written any more: what slots bring goes nowhere."""
         self.closing = True

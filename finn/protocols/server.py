@@ -160,7 +160,11 @@ class ClientFactory(Factory):
         if self.dirty:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception:
+                    self.log.failure("the replies of a connection cannot be written")
+                    connection.abandon()
 
     def age(self, tick: int) -> float:
         """Return how many seconds ago a tick was, to a second."""

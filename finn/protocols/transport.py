@@ -175,6 +175,8 @@ class WriteThroughReactor:
         self, port: int, factory: IProtocolFactory, backlog: int = BACKLOG, interface: str = ""
     ) -> IListeningPort:
         """Listen as IReactorTCP does."""
+        if self.poller is not None:
+            self.poller.check()
         listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._watch)
         listening.startListening()
         return listening
@@ -188,6 +190,8 @@ class WriteThroughReactor:
         bindAddress: Any = None,
     ) -> tcp.Connector:
         """Connect as IReactorTCP does."""
+        if self.poller is not None:
+            self.poller.check()
         connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._watch)
         connector.connect()
         return connector

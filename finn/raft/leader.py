@@ -353,8 +353,11 @@ class Leader:
             raise MembershipBusy("ERR too few of the members that stay are there, try again later")
 
     def _is_sound(self, peer: int) -> bool:
+        """Whether a peer is there: it has answered this leader, not long ago, and remembers."""
         progress = self.progress[peer]
-        return progress.connected and not progress.amnesic_round
+        silent = self._raft.now - progress.last_heard
+        answered = progress.acked_round > 0 and silent <= self._raft.options.election_timeout
+        return answered and progress.connected and not progress.amnesic_round
 
     def _follow_configuration(self, now: float) -> None:
         raft = self._raft

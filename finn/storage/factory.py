@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
@@ -85,9 +86,9 @@ def open_store(
 
 
 def open_snapshots(
-    options: NodeOptions, files: IFiles, disk: IDisk, clock: IReactorTime
+    options: NodeOptions, files: IFiles, disk: IDisk, wall_ms: Callable[[], int]
 ) -> ISnapshotStore:
     """Make the snapshot store, not opened yet."""
     if options.backend is Backend.INMEM:
         return MemorySnapshotStore()
-    return SnapshotStore(files, disk, options.directory, lambda: int(clock.seconds() * 1000))
+    return SnapshotStore(files, disk, options.directory, wall_ms)

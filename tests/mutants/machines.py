@@ -90,8 +90,8 @@ MACHINES = (
     ),
     mutant(
         "failed-node-serves-on", "7.5", "finn/node/service.py",
-        "        self.raft = None\n        if self.port is not None:\n",
-        "        if self.port is not None:\n",
+        "        self.raft = None\n        self.reactor.stop_watching()\n",
+        "        self.reactor.stop_watching()\n",
         _NODE + "a_failed_node_serves_nothing",
     ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -128,6 +129,27 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(ticks, [])
         self.cluster.advance(0.001)
         self.assertEqual(len(ticks), 1)
+
+    def test_a_late_timer_lets_all_input_go_first(self) -> None:
+        """As long as the reactor leaves some of it for its next turn, but not for ever."""
+        node = self.cluster.nodes[self.leader]
+        driver = node.driver
+        poller = SimpleNamespace(has_more=True)
+        node.reactor.poller = poller
+        ticked: list[float] = []
+        self.patch(node.raft, "tick", ticked.append)
+        for has_more, believe_at in ((False, 1.0), (True, -1.0)):
+            poller.has_more = True
+            driver._believe_at = node.now() + 1.0
+            driver._timer.cancel()
+            driver._after_input()
+            self.assertEqual(driver._timer.function, driver._after_input)
+            poller.has_more = has_more
+            driver._believe_at = node.now() + believe_at
+            driver._timer.cancel()
+            driver._after_input()
+            self.assertEqual(driver._timer.function, driver._tick)
+        self.assertEqual(ticked, [])
 
     def test_a_jump_of_the_wall_clock_changes_nothing(self) -> None:
         """Leases and elections go by a clock that does not jump."""

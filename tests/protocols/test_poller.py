@@ -29,6 +29,9 @@ class FakeReactor:
     def removeReader(self, reader: Any) -> None:
         self.readers.remove(reader)
 
+    def getReaders(self) -> list[Any]:
+        return self.readers
+
 
 class End:
     """One end of a socket pair, as a transport is to a poller."""
@@ -42,6 +45,7 @@ class End:
         self.lost: list[type[BaseException] | None] = []
         self.half_lost = 0
         self.written = 0
+        self.dies = False
         if half:
             alsoProvides(self, IHalfCloseableDescriptor)
 
@@ -61,6 +65,8 @@ class End:
 
     def connectionLost(self, reason: Failure) -> None:
         self.lost.append(reason.type)
+        if self.dies:
+            raise SystemExit
 
     def readConnectionLost(self, reason: Failure) -> None:
         self.half_lost += 1
@@ -136,6 +142,62 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.poller.crowded)
 
+    def test_nothing_is_a_reason_to_lose_the_others(self) -> None:
+        """Not even what ends a process elsewhere, and what was to follow the events follows."""
+        dying, other = self.end(), self.end()
+        dying.dies = True
+
+        def leave() -> None:
+            raise SystemExit
+
+        def react(end: End, data: bytes) -> None:
+            self.poller.soon(leave)
+            self.poller.soon(lambda: self.events.append("after"))
+
+        self.react = react
+        dying.far.close()
+        other.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(dying.lost, [ConnectionDone])
+        self.assertEqual(self.events, [b"a", "after"])
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
+        self.assertEqual((other.lost, self.reactor.readers), ([], [self.poller]))
+
+    def test_what_takes_long_ends_the_batch(self) -> None:
+        """The others are served in the next one, and it is known that there is more."""
+        self.patch(poller_module, "LONG", -1.0)
+        for end in (self.end(), self.end()):
+            end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual((self.events, self.poller.has_more), ([b"a"], True))
+        self.patch(poller_module, "LONG", 60.0)
+        self.poller.doRead()
+        self.assertEqual((self.events, self.poller.has_more), ([b"a", b"a"], False))
+
+    def test_everything_is_taken_from_the_reactor(self) -> None:
+        """As trial does when a test left something: what comes later is watched again."""
+        leaked = self.end()
+        self.assertIn("End object", repr(self.poller))
+        self.reactor.readers.clear()
+        self.poller.check()
+        new = self.end()
+        self.assertEqual(self.reactor.readers, [self.poller])
+        leaked.far.send(b"leaked")
+        new.far.send(b"new")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"new"])
+        self.poller.check()
+        self.poller.removeReader(leaked)
+        self.poller.removeReader(new)
+        self.assertEqual(self.reactor.readers, [])
+        self.assertIn("nothing", repr(self.poller))
+
+    def test_what_cannot_be_watched(self) -> None:
+        """It leaves nothing behind in the reactor."""
+        with open(self.mktemp(), "w") as file:
+            self.assertRaises(PermissionError, self.poller.addReader, file)
+        self.assertEqual(self.reactor.readers, [])
+
     def test_nobody_is_left_out(self) -> None:
         """More events than are taken at a time come in turn, however busy the first are."""
         self.patch(poller_module, "MOST", 2)
@@ -146,6 +208,7 @@ class PollerTests(SynchronousTestCase):
         self.react = lambda end, data: served.append(end)
         for _ in range(3):
             self.poller.doRead()
+            self.assertTrue(self.poller.has_more)
         self.assertEqual(len(served), 6)
         self.assertEqual(set(served), set(ends))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -190,6 +191,34 @@ class Backpressure(SynchronousTestCase):
         self.server = Server(pending_replies=10, output_bytes=1000)
         self.dispatcher = self.server.dispatcher
         self.connection, self.transport = self.server.connect()
+
+    def test_small_replies_of_a_crowd_leave_together(self) -> None:
+        """Large ones do not wait: sixty-four of them would be more than is kept for all clients."""
+        after: list[Any] = []
+        self.server.factory.batch = SimpleNamespace(crowded=True, soon=after.append)
+        self.connection.dataReceived(PING)
+        other, its_transport = self.server.connect()
+        other.dataReceived(PING)
+        self.assertEqual((self.transport.value(), len(after)), (b"", 1))
+        after.pop()()
+        self.assertEqual(self.transport.value(), b"+PING\r\n")
+        self.assertEqual(its_transport.value(), b"+PING\r\n")
+        self.dispatcher.run = lambda connection, commands: connection.reply(b"x" * 100_000)
+        other.dataReceived(PING)
+        self.assertEqual(len(its_transport.value()), 100_007)
+
+    def test_replies_that_cannot_be_written(self) -> None:
+        """They end their own connection, and nobody else's."""
+        after: list[Any] = []
+        self.server.factory.batch = SimpleNamespace(crowded=True, soon=after.append)
+        other, its_transport = self.server.connect()
+        self.patch(self.connection, "_write_out", lambda: 1 / 0)
+        self.connection.dataReceived(PING)
+        other.dataReceived(PING)
+        after.pop()()
+        self.assertTrue(self.transport.lost)
+        self.assertEqual(its_transport.value(), b"+PING\r\n")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_reading_pauses_for_pending_commands(self) -> None:
         """Too many commands without reply: not read from until half are answered."""

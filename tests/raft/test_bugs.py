@@ -643,6 +643,24 @@ class MembershipBugTests(SynchronousTestCase):
         node.acknowledge(2)
         self.change(node, members(1, 2))
 
+    def test_those_that_stay_have_to_answer(self) -> None:
+        """A link that stands, or that nobody has made yet, is not the member behind it."""
+        node = Single()
+        node.lead()
+        node.acknowledge(2)  # 3 was never there
+        self.assertRaises(MembershipBusy, self.change, node, members(1, 3))
+        node.wait(0.5)
+        node.acknowledge(2)
+        node.wait(0.6)  # 2 is silent, but not for long
+        self.change(node, members(1, 2))
+        node = Single()
+        node.lead_on()
+        node.wait(0.9)
+        node.acknowledge(2)
+        node.wait(0.2)  # 3 has been silent for an election timeout
+        self.assertRaises(MembershipBusy, self.change, node, members(1, 3))
+        self.change(node, members(1, 2))
+
     def test_who_is_away_can_be_removed(self) -> None:
         """The others are a majority of those that stay."""
         node = Single()

@@ -55,7 +55,7 @@ class FactoryTests(SynchronousTestCase):
             (Backend.BOLT, SnapshotStore),
         ):
             options = NodeOptions(backend=backend, directory=self.directory)
-            store = open_snapshots(options, self.files, ImmediateDisk(), Clock())
+            store = open_snapshots(options, self.files, ImmediateDisk(), lambda: 0)
             self.assertIsInstance(store, kind)
 
     def test_a_full_log_is_never_put_beside_an_empty_one(self) -> None:
