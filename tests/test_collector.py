@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -59,24 +60,22 @@ class CollectorTests(SynchronousTestCase):
 
     def test_what_has_doubled_is_looked_at_again(self) -> None:
         """Garbage with cycles that was frozen does not stay for ever."""
-        self.patch(collector, "LONG", 0.0)
-        gc.collect()  # the first looks at everything
-        kept: list[Any] = [[]]
-        while gc.get_freeze_count() and len(kept) < 1_000_000:
-            # Dropped rings: each is in the hands of somebody while it is collected for the first
-            # time, and of nobody afterwards.
-            ring: list[Any] = []
-            ring.append([ring for _ in range(10)])
-            ring += [[] for _ in range(50_000)]
-            gc.collect()
-            del ring
-            kept.append([])
-        self.assertEqual(gc.get_freeze_count(), 0)
-        self.assertLess(len(kept), 20)
-        before = len(gc.get_objects())
-        gc.collect()
-        gc.unfreeze()
-        self.assertLess(len(gc.get_objects()), before - 50_000)
+        calls: list[str] = []
+        counts = iter((100, 150, 201, 120, 240))
+        stub = SimpleNamespace(
+            freeze=lambda: calls.append("freeze"),
+            unfreeze=lambda: calls.append("unfreeze"),
+            get_freeze_count=lambda: next(counts),
+        )
+        self.patch(collector, "gc", stub)
+        watching = Collector()
+        expected = (["freeze"], ["freeze"], ["freeze", "unfreeze"], ["freeze"], ["freeze"])
+        for limit, wanted in zip((3600.0, 0.0, 0.0, 3600.0, 0.0), expected, strict=True):
+            self.patch(collector, "LONG", limit)
+            watching._collects("start", {"generation": 2})
+            watching._collects("stop", {"generation": 2})
+            self.assertEqual(calls, wanted)
+            calls.clear()
 
     def test_short_collections_change_nothing(self) -> None:
         """Nor do those of younger generations."""
