@@ -12,7 +12,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from zope.interface import directlyProvides, providedBy
+
+from finn.protocols.transport import ReactorProxy
 
 # How often the thread compares the clocks, seconds: well within an election timeout.
 LOOK = 0.25
@@ -22,7 +23,7 @@ STEP = 0.05
 FEW = 64
 
 
-class SteadyReactor:
+class SteadyReactor(ReactorProxy):
     """A reactor, but for its timers: a step of the wall clock back moves them too.
 
     A step is noticed when a timer is made, or within ``LOOK``. What is reset after a step and
@@ -38,16 +39,12 @@ class SteadyReactor:
     log = Logger(namespace="finn.node")
 
     def __init__(self, reactor: Any, monotonic: Callable[[], float]) -> None:
-        self._reactor = reactor
+        super().__init__(reactor)
         self._monotonic = monotonic
         self._ahead = self._now_ahead()
         self._timers: list[IDelayedCall] = []
         self._limit = FEW
         self._ended: Event | None = None
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: Any, **kwargs: Any

@@ -87,7 +87,6 @@ class ClientConnection(ReplyPipeline):
         self._command_size = 0  # for which the size of reads was chosen
         self._successor: IProtocol | None = None
         self._reader = CommandReader(factory.limits.reader)
-        self._strict = self._reader.strict
         self._dispatcher = factory.dispatcher
 
     # -- life ---------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class ClientConnection(ReplyPipeline):
                 self._balance(size)
         elif self._reads_little:
             self._balance(len(data))
-        if self._strict.error is not None and not self._postponed:
+        if self._reader.error is not None and not self._postponed:
             self._protocol_error()
         if not self.authenticated:
             self._count_unproven(len(data))
@@ -235,7 +234,7 @@ class ClientConnection(ReplyPipeline):
         first = commands[0]
         if first[0] == MEMBER:
             # A member waits for the answer.
-            if len(commands) > 1 or self._strict.error is not None:
+            if len(commands) > 1 or self._reader.error is not None:
                 self._refuse(b"-ERR Protocol error: nothing may follow RAFTLINK\r\n")
             else:
                 self._hand_over(first)
@@ -277,7 +276,7 @@ class ClientConnection(ReplyPipeline):
         return None
 
     def _protocol_error(self) -> None:
-        text = str(self._strict.error)
+        text = str(self._reader.error)
         self.log.debug("connection {id} of {peer}: {text}", id=self.id, peer=self.peer, text=text)
         self.close_after_flush(b"-ERR " + text.encode("utf-8", "replace") + b"\r\n")
 
@@ -325,7 +324,7 @@ class ClientConnection(ReplyPipeline):
         commands, self._postponed = self._postponed[:AGAIN], self._postponed[AGAIN:]
         self._dispatch(commands, None)
         if not self._postponed:
-            if self._strict.error is not None:
+            if self._reader.error is not None:
                 self._protocol_error()
             self.resume("postponed")
         self.flush()

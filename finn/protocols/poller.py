@@ -13,7 +13,6 @@ while it watches something, so that it leaves nothing behind.
 from __future__ import annotations
 
 import select
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -166,18 +165,10 @@ class Poller:
         self.has_more = len(events) == MOST
         end = time.perf_counter() + LONG
         for fd, event in events:
-            selectable: Any = self._watched.get(fd)
+            selectable = self._watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
             if selectable is not None and fd not in self._fresh:
-                if event == select.EPOLLIN:
-                    try:
-                        why = selectable.doRead()
-                    except BaseException:
-                        why = self._failed()
-                    if why:
-                        self._disconnect(selectable, why, True)
-                else:
-                    self._handle(selectable, fd, event)
+                self._handle(selectable, fd, event)
                 if time.perf_counter() > end:
                     self.has_more = True  # whoever was not served is still ready
                     break
@@ -192,7 +183,7 @@ class Poller:
         self._maybe_rest()
 
     def _handle(self, selectable: Any, fd: int, event: int) -> None:
-        """Handle an event that is more, or something else, than bytes to read."""
+        """Read, write, or take note of a loss."""
         why: Any = None
         reading = False
         try:
@@ -206,14 +197,11 @@ class Poller:
                 if not why and event & select.EPOLLOUT and fd in self._watched:
                     why = selectable.doWrite()
                     reading = False
-        except BaseException:
-            why = self._failed()
+        except BaseException as e:
+            self.log.failure("a connection failed")
+            why = e
         if why:
             self._disconnect(selectable, why, reading)
-
-    def _failed(self) -> BaseException | None:
-        self.log.failure("a connection failed")
-        return sys.exc_info()[1]
 
     def _disconnect(self, selectable: Any, why: Any, reading: bool) -> None:
         """Tell a descriptor that it is lost, as the reactor does."""
@@ -234,12 +222,6 @@ class Poller:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor stops."""
         while self._watched:
-            selectable = next(iter(self._watched.values()))
-            self.removeReader(selectable)
-            self.removeWriter(selectable)
-            try:
-                selectable.connectionLost(reason)
-            except BaseException:
-                self.log.failure("a lost connection failed")
+            self._disconnect(next(iter(self._watched.values())), reason.value, False)
         if self._epoll is not None:
             self._close()

@@ -64,9 +64,8 @@ class ReplyPipeline(Protocol):
     def slot_filled(self, slot: Slot, size: int) -> None:
         """Note that a slot has its data (called by the slot)."""
         self._queued += size
-        if self._slots[0] is slot and not self._dirty:
-            self._dirty = True
-            self.factory.dirty.append(self)
+        if self._slots[0] is slot:
+            self.mark_dirty()
 
     def mark_dirty(self) -> None:
         """Have the factory's next ``flush`` write what is ready."""
@@ -107,7 +106,7 @@ class ReplyPipeline(Protocol):
             output.close()
         elif self._paused:
             self._relieve()
-        if self._queued + output.unsent != self.owed:
+        if self._queued + output.unsent != self.owed:  # seldom: small replies are gone at once
             self._account()
         if self._pending or output.unsent:
             self._bound()

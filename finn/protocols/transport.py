@@ -127,22 +127,29 @@ class WriteThroughConnector(tcp.Connector):
         return WriteThroughClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class _Watch:
-    """The reactor as transports know it: a poller watches them."""
+class ReactorProxy:
+    """The reactor given, but for what a subclass does in its own way."""
 
-    def __init__(self, reactor: Any, poller: Poller) -> None:
+    def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self.addReader = poller.addReader
-        self.addWriter = poller.addWriter
-        self.removeReader = poller.removeReader
-        self.removeWriter = poller.removeWriter
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
 
-class WriteThroughReactor:
+class _Watch(ReactorProxy):
+    """The reactor as transports know it: a poller watches them."""
+
+    def __init__(self, reactor: Any, poller: Poller) -> None:
+        super().__init__(reactor)
+        self.addReader = poller.addReader
+        self.addWriter = poller.addWriter
+        self.removeReader = poller.removeReader
+        self.removeWriter = poller.removeWriter
+
+
+class WriteThroughReactor(ReactorProxy):
     """A reactor whose TCP ports and connectors are write-through; otherwise the one given.
 
     Attributes:
@@ -150,12 +157,10 @@ class WriteThroughReactor:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        super().__init__(reactor)
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
         self.poller = Poller(reactor) if hasattr(select, "epoll") else None
-        self._watch: Any = reactor if self.poller is None else _Watch(reactor, self.poller)
-        directlyProvides(self, providedBy(reactor))
 
     def soon(self, action: Callable[[], None]) -> Any:
         """Call ``action`` behind the events that are being handled now.
@@ -168,16 +173,18 @@ class WriteThroughReactor:
             return None
         return self.callLater(0, action)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+    def _watch(self) -> Any:
+        """Return what a new transport is to take for its reactor."""
+        if self.poller is None:
+            return self._reactor
+        self.poller.check()
+        return _Watch(self._reactor, self.poller)
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = BACKLOG, interface: str = ""
     ) -> IListeningPort:
         """Listen as IReactorTCP does."""
-        if self.poller is not None:
-            self.poller.check()
-        listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._watch)
+        listening = WriteThroughPort(port, factory, max(backlog, BACKLOG), interface, self._watch())
         listening.startListening()
         return listening
 
@@ -190,9 +197,7 @@ class WriteThroughReactor:
         bindAddress: Any = None,
     ) -> tcp.Connector:
         """Connect as IReactorTCP does."""
-        if self.poller is not None:
-            self.poller.check()
-        connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._watch)
+        connector = WriteThroughConnector(host, port, factory, timeout, bindAddress, self._watch())
         connector.connect()
         return connector
 

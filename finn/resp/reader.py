@@ -57,26 +57,23 @@ class CommandReader:
     """Commands of one connection.
 
     Attributes:
-        strict: parses what hiredis must not; its ``error`` is that of the reader.
+        error: text of a protocol error (without ``ERR``), after which nothing more is read; the
+            commands before it have been returned.
     """
 
     def __init__(self, limits: ReaderLimits | None = None) -> None:
         limits = limits or ReaderLimits()
         self._hiredis = _new_reader()
-        self.strict = StrictParser(limits)
+        self._strict = StrictParser(limits)
         self.set_limits(limits)
 
     @property
     def error(self) -> str | None:
-        """Text of a protocol error (without ``ERR``), after which nothing more is read.
-
-        The commands before it have been returned.
-        """
-        return self.strict.error
+        return self._strict.error
 
     def set_limits(self, limits: ReaderLimits) -> None:
         """Change the bounds, for instance once a client has authenticated."""
-        self.strict.limits = limits
+        self._strict.limits = limits
         # A chunk up to this cannot hold a command beyond the limits.
         self._safe_bytes = min(limits.command_bytes, limits.arguments * _ARGUMENT_BYTES)
 
@@ -87,7 +84,7 @@ class CommandReader:
             The commands that are complete now, each a non-empty list of bytes, and the bytes that
             are exactly their encoding if these are at hand, else None.
         """
-        strict = self.strict
+        strict = self._strict
         if not strict.idle:
             return self._feed_rest(data)
         size = len(data)
@@ -109,11 +106,11 @@ class CommandReader:
 
         For a connection that becomes something else.
         """
-        return self.strict.take_rest()
+        return self._strict.take_rest()
 
     def _feed_rest(self, data: bytes) -> tuple[Commands, bytes | None]:
         """Complete the command that is incomplete, then go on in the fast way."""
-        strict = self.strict
+        strict = self._strict
         if not strict.multibulk:
             return strict.feed(data), None
         first = strict.feed(data, 1)
@@ -151,8 +148,8 @@ class CommandReader:
         if not data.startswith(raw) or not all(commands):
             return None
         # Usually the beginning of one command; more of them only when something is wrong.
-        more = self.strict.feed(data[len(raw) :])
-        if more or self.strict.inline:
+        more = self._strict.feed(data[len(raw) :])
+        if more or self._strict.inline:
             return commands + more, None
         return commands, raw or None
 
