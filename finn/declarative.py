@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Generator
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from finn import plain
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _POSITION_BITS = 32
+
+NOWHERE = -1
+"""Position of commands that run together: how many do differs between nodes."""
 
 
 def command_random(seed: int, position: int) -> random.Random:
@@ -72,6 +76,8 @@ class Call:
     @property
     def random(self) -> random.Random:
         """Replicated random source: in writes the same on every node. Do not keep it."""
+        if self.position == NOWHERE:
+            raise RuntimeError("call.random is not for commands that run together")
         if self._random is None or self._random_position != self.position:
             self._random = command_random(self._seed, self.position)
             self._random_position = self.position
@@ -117,7 +123,11 @@ class Machine:
 def machine_commands(machine: Machine) -> dict[bytes, CommandSpec]:
     """Return the commands of a machine by name, upper case; ``run`` is the bound method."""
     return {
-        name: dataclasses.replace(spec, run=getattr(machine, attribute))
+        name: dataclasses.replace(
+            spec,
+            run=getattr(machine, attribute),
+            pipelined=spec.pipelined and MethodType(spec.pipelined, machine),
+        )
         for name, (attribute, spec) in type(machine).__finn_commands__.items()
     }
 
@@ -144,6 +154,7 @@ def write(
     usage: str | None = None,
     group: str = "",
     flags: tuple[str, ...] = (),
+    pipelined: str | None = None,
 ) -> Callable[[F], F]: ...
 def write(name: Any = None, /, **options: Any) -> Any:
     """Make a method a command that changes state: replicated, and run on every node.
@@ -153,11 +164,19 @@ def write(name: Any = None, /, **options: Any) -> Any:
         options: ``keys``, positions of the keys as in Redis' COMMAND, ``(first, last, step)``
             (needed for WATCH); ``summary`` and ``usage`` for help instead of the docstring's first
             line and the signature; ``group``, a heading in help; ``flags``, further words for
-            COMMAND.
+            COMMAND; ``pipelined``, the method that runs several such commands together.
 
     The method takes ``self``, a ``Call``, and the command's arguments: how many it accepts is read
     from its signature. An argument is bytes, or annotated ``int``, ``float`` or ``str`` to be
     converted; what cannot be converted is refused before it is replicated.
+
+    Where a call for each command of a pipeline costs more than what it does, ``pipelined`` names a
+    method that takes ``self``, a ``Call``, and for each argument a sequence with those of all
+    commands, and returns the results in their order (a ``CommandError`` in place of a result is an
+    error). It must leave what the commands would leave one by one, however many come together, and
+    know no ``call.random``; in a write it must not raise: the node would stop. Arguments must be
+    bytes, at least one, and commands with optional ones run one by one. In a subclass that
+    overrides the command alone it is not used.
     """
     return _decorator(Kind.WRITE, name, options)
 
@@ -174,11 +193,13 @@ def read(
     usage: str | None = None,
     group: str = "",
     flags: tuple[str, ...] = (),
+    pipelined: str | None = None,
 ) -> Callable[[F], F]: ...
 def read(name: Any = None, /, **options: Any) -> Any:
     """Make a method a command that changes nothing: run on one node that is fresh enough.
 
-    Args and signature are those of ``write``.
+    Args and signature are those of ``write``. When ``pipelined`` raises a ``CommandError``, the
+    commands are run one by one.
     """
     return _decorator(Kind.READ, name, options)
 

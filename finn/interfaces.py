@@ -383,7 +383,9 @@ class IDispatcher(Interface):
     def connection_lost(connection: Any, reason: Failure) -> None:
         """It is gone; slots still open may be filled, to no effect."""
 
-    def commands_received(connection: Any, commands: list[list[bytes]], raw: bytes | None) -> None:
+    def commands_received(
+        connection: Any, commands: Sequence[list[bytes]], raw: bytes | None
+    ) -> None:
         """Run commands, in order.
 
         ``raw``, when not None, is exactly the RESP encoding of ``commands`` and nothing else. The

@@ -39,6 +39,7 @@ class Declaration:
     usage: str | None = None
     group: str = ""
     flags: tuple[str, ...] = ()
+    pipelined: str | None = None
 
 
 def to_integer(data: bytes) -> int:
@@ -112,6 +113,8 @@ def build_specs(cls: type) -> dict[bytes, tuple[str, CommandSpec]]:
             continue
         for declaration in declarations:
             spec = _build(declaration, attribute, function)
+            if declaration.pipelined is not None:
+                spec.pipelined = _pipelined(cls, attribute, declaration.pipelined, spec)
             name = spec.name.encode()
             other = owners.get(name, object)
             if other is owner or not issubclass(owner, other):
@@ -163,6 +166,27 @@ def _build(declaration: Declaration, attribute: str, function: Callable[..., Any
         usage=_usage(function) if usage is None else usage,
         group=declaration.group,
     )
+
+
+def _pipelined(
+    cls: type, attribute: str, name: str, spec: CommandSpec
+) -> Callable[..., Any] | None:
+    """Return the method that runs several commands together.
+
+    It must not hide a command's method that a subclass overrides: then there is none.
+    """
+    where = f"{cls.__name__}.{attribute} ({spec.name})"
+    function = inspect.getattr_static(cls, name, None)
+    if not inspect.isfunction(function):
+        raise TypeError(f"{where}: pipelined={name!r} is not a method")
+    together, alone = (next(c for c in cls.__mro__ if n in vars(c)) for n in (name, attribute))
+    if not issubclass(together, alone):
+        return None
+    if spec.kind is Kind.LOCAL or spec.convert is not None or not spec.min_args:
+        raise TypeError(
+            f"{where}: only a write or a read that takes arguments, all bytes, can be pipelined"
+        )
+    return function
 
 
 def _command_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

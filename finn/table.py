@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class CommandSpec:
         summary: one line for help, docs and COMMAND DOCS.
         run: ``run(call, *args) -> value`` for a machine's command (args are bytes, conversions
             are ``run``'s business through ``convert``); built-in commands have their own shape.
+        pipelined: ``pipelined(call, *columns) -> values`` runs several commands together that have
+            ``min_args`` arguments, given the first of all, the second, and so on; or None.
         convert: turns argument bytes to values *before* proposing, or None when all are bytes;
             called on every node with the same bytes, so it must be pure. Raises CommandError.
         keys: ``(first, last, step)`` positions of keys as in Redis' COMMAND (the name is position
@@ -49,6 +51,7 @@ class CommandSpec:
     flags: tuple[str, ...] = ()
     usage: str = ""
     group: str = ""
+    pipelined: Callable[..., Sequence[Any]] | None = None
 
     def accepts(self, count: int) -> bool:
         """Say whether a command of ``count`` words, the name included, has the right arity."""

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 import finn
-from finn.declarative import Call, Machine, check_state, command_random, machine_commands
+from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
 from finn.errors import CommandError
 from finn.table import CommandSpec, Kind
 
@@ -190,6 +190,91 @@ class InheritanceTests(SynchronousTestCase):
         self.assertEqual(Named.machine_name, "other")
         self.assertEqual(Child.machine_name, "Child")
         self.assertEqual(Sample.snapshot_version, 1)
+
+
+class Fast(Machine):
+    """Commands that can be run together."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    @finn.write("ADD", pipelined="add_all")
+    def add(self, call: Call, number: bytes, *more: bytes) -> int:
+        """Add."""
+        return self.add_all(call, [number, *more])[-1]
+
+    def add_all(self, call: Call, numbers: Any) -> list[int]:
+        """Add them all."""
+        self.total += len(numbers)
+        return [self.total] * len(numbers)
+
+
+class PipelinedTests(SynchronousTestCase):
+    """A method that runs several commands together."""
+
+    def test_it_is_found(self) -> None:
+        """Bound to the machine, as the command's own."""
+        machine = Fast()
+        together = spec_of(machine, b"ADD").pipelined
+        assert together is not None
+        together(Call(1, 1, Logger()), [b"1", b"2"])
+        self.assertEqual(machine.total, 2)
+        self.assertIsNone(spec_of(Sample(), b"PUT").pipelined)
+
+    def test_an_override_of_the_command_is_not_passed_over(self) -> None:
+        """Unless it brings a method of its own for several, or overrides that one alone."""
+
+        class Alone(Fast):
+            def add(self, call: Call, number: int) -> int:  # type: ignore[override]
+                """Add otherwise."""
+                return number
+
+        class Both(Fast):
+            def add(self, call: Call, number: bytes, *more: bytes) -> int:
+                """Add otherwise."""
+                return 0
+
+            def add_all(self, call: Call, numbers: Any) -> list[int]:
+                """Add all otherwise."""
+                return [0] * len(numbers)
+
+        class Together(Fast):
+            def add_all(self, call: Call, numbers: Any) -> list[int]:
+                """Add all otherwise."""
+                return [7] * len(numbers)
+
+        self.assertIsNone(spec_of(Alone(), b"ADD").pipelined)
+        for cls, number in ((Both, 0), (Together, 7)):
+            together = spec_of(cls(), b"ADD").pipelined
+            assert together is not None
+            self.assertEqual(together(None, [b""]), [number])
+
+    def test_what_cannot_be_pipelined(self) -> None:
+        """Said when the class is made."""
+
+        def converts(self: Any, call: Any, number: int) -> None: ...
+
+        def nothing(self: Any, call: Any) -> None: ...
+
+        def fine(self: Any, call: Any, key: bytes) -> None: ...
+
+        for decorator, function, name, text in (
+            (finn.write, converts, "together", "all bytes"),
+            (finn.read, nothing, "together", "takes arguments"),
+            (finn.local, fine, "together", "only a write or a read"),
+            (finn.write, fine, "missing", "'missing' is not a method"),
+        ):
+            decorated: Any = decorator("COMMAND", pipelined=name)  # type: ignore[operator]
+            with self.assertRaises(TypeError) as caught:
+                type("Bad", (Machine,), {"command": decorated(function), "together": fine})
+            self.assertIn(text, str(caught.exception))
+
+    def test_chance_is_not_for_several(self) -> None:
+        """How many come together differs between nodes."""
+        call = Call(1, 1, Logger())
+        call.position = NOWHERE
+        with self.assertRaisesRegex(RuntimeError, "together"):
+            call.random.random()
 
 
 class RefusalTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from zlib import crc32
 
 from finn.declarative import Call, read, write
@@ -31,6 +32,7 @@ _EXPIRY_USAGE = (
 )
 
 _KEY = (1, 1, 1)
+_STRINGS = frozenset((bytes, type(None)))
 
 
 class Strings(ShardedState):
@@ -41,6 +43,7 @@ class Strings(ShardedState):
         keys=_KEY,
         usage="key value [NX | XX] [GET] " + _EXPIRY_USAGE % "KEEPTTL",
         group="string",
+        pipelined="set_pipelined",
     )
     def set_(self, call: Call, key: bytes, value: bytes, *options: bytes) -> object:
         """Set a key to a string."""
@@ -57,6 +60,24 @@ class Strings(ShardedState):
             self.clear_deadline(key)
         shard[key] = value
         return OK
+
+    def set_pipelined(
+        self, call: Call, keys: Sequence[bytes], values: Sequence[bytes]
+    ) -> list[object]:
+        """Set several keys, one after another."""
+        if call.now >= self.next_expiry:
+            return [self.set_(call, key, value) for key, value in zip(keys, values, strict=True)]
+        writable, all_expiries = self.writable, self.expiries
+        for key, value in zip(keys, values, strict=True):
+            number = crc32(key) & MASK
+            shard = writable[number]
+            if shard is None:
+                shard = self.own(number)
+            expiries = all_expiries[number]
+            if expiries and key in expiries:
+                self.clear_deadline(key)
+            shard[key] = value
+        return [OK] * len(keys)
 
     def _set_with(self, now: int, key: bytes, value: bytes, options: tuple[bytes, ...]) -> object:
         found = read_words(options, _SET_WORDS, _SET_EXCLUSIVE)
@@ -109,7 +130,7 @@ class Strings(ShardedState):
         self._put_until(now, key, value, at)
         return OK
 
-    @read("GET", keys=_KEY, group="string")
+    @read("GET", keys=_KEY, group="string", pipelined="get_pipelined")
     def get(self, call: Call, key: bytes) -> object:
         """Return the string at a key."""
         if call.now >= self.next_expiry:
@@ -118,6 +139,16 @@ class Strings(ShardedState):
         if value is None or value.__class__ is bytes:
             return value
         raise WrongType
+
+    def get_pipelined(self, call: Call, keys: Sequence[bytes]) -> list[object]:
+        """Return the strings at several keys."""
+        if call.now >= self.next_expiry:
+            return [self.look_string(call.now, key) for key in keys]
+        shards = self.shards
+        values: list[object] = [shards[crc32(key) & MASK].get(key) for key in keys]
+        if not _STRINGS.issuperset(map(type, values)):
+            raise WrongType
+        return values
 
     @write("GETSET", keys=_KEY, group="string")
     def getset(self, call: Call, key: bytes, value: bytes) -> bytes | None:

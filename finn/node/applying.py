@@ -8,7 +8,7 @@ the reactor.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError, Compacted, OutcomeUnknown
@@ -17,6 +17,7 @@ from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
 from finn.resp.reader import parse_commands
 from finn.resp.replies import OK_REPLY, encode_error
+from finn.resp.uniform import UniformCommands
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -305,13 +306,13 @@ class Applying:
             if end < len(commands) and self._now() >= self._slice_end:
                 yield
 
-    def _cuts(self, commands: list[list[bytes]]) -> Iterator[int]:
+    def _cuts(self, commands: Sequence[list[bytes]]) -> Iterator[int]:
         """Yield where the loop may pause: every so many commands, outside transactions."""
         inside = False
         room = COMMANDS_PER_LOOK
         total = len(commands)
-        if total <= room:
-            yield total
+        if total <= room or type(commands) is UniformCommands:
+            yield from (*range(room, total, room), total)
             return
         for i, cmd in enumerate(commands, 1):
             if cmd[0] == b"MULTI":

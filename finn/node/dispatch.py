@@ -6,7 +6,7 @@ look-up per command, one slot and one run for the whole chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -26,6 +26,7 @@ from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, as_deferred
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
+from finn.resp.uniform import UniformCommands
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Dispatch:
         self._node.links.accept(connection, command, rest)
 
     def commands_received(
-        self, connection: Any, commands: list[list[bytes]], raw: bytes | None
+        self, connection: Any, commands: Sequence[list[bytes]], raw: bytes | None
     ) -> None:
         self.commands_total += len(commands)
         if connection.transaction is None and connection.authenticated:
@@ -134,12 +135,14 @@ class Dispatch:
                     return
         self._one_by_one(connection, commands)
 
-    def _alike(self, first: Any, commands: list[list[bytes]]) -> bool:
+    def _alike(self, first: Any, commands: Sequence[list[bytes]]) -> bool:
         """Say whether all commands are valid, of one kind, and need no conversion."""
         if first.convert is not None:
             return False
         table = self._table
         low, high, kind = first.low, first.high, first.kind
+        if type(commands) is UniformCommands:
+            return not commands.width if kind == BUILTIN else low <= commands.width + 1 <= high
         if kind == BUILTIN:
             return all(cmd == commands[0] for cmd in commands)
         if len(commands) == 1:
@@ -158,7 +161,7 @@ class Dispatch:
                 return False
         return True
 
-    def _one_by_one(self, connection: Any, commands: list[list[bytes]]) -> None:
+    def _one_by_one(self, connection: Any, commands: Sequence[list[bytes]]) -> None:
         """Run commands of any mixture, grouping neighbours of the same kind."""
         group: list[list[bytes]] = []
         group_kind = 0
@@ -205,7 +208,7 @@ class Dispatch:
                 self._local(connection, cmd, route)
         self._flush_group(connection, group, group_kind)
 
-    def _postpone(self, connection: Any, commands: list[list[bytes]]) -> None:
+    def _postpone(self, connection: Any, commands: Sequence[list[bytes]]) -> None:
         """Give back what would be too much at a time."""
         self.commands_total -= len(commands)
         connection.postpone(commands)
@@ -239,7 +242,7 @@ class Dispatch:
             return Removed()
         return NotLeader(raft.leader_address)
 
-    def _write(self, connection: Any, commands: list[list[bytes]], raw: bytes | None) -> None:
+    def _write(self, connection: Any, commands: Sequence[list[bytes]], raw: bytes | None) -> None:
         node = self._node
         raft = node.raft
         if raft is None or raft.leader is None:
@@ -299,7 +302,7 @@ class Dispatch:
 
     # -- reads --------------------------------------------------------------------------------
 
-    def _read(self, connection: Any, commands: list[list[bytes]], whole: bool = False) -> None:
+    def _read(self, connection: Any, commands: Sequence[list[bytes]], whole: bool = False) -> None:
         """Serve reads; ``whole``: nothing of the same chunk follows them."""
         node = self._node
         if not connection.has_pending:
@@ -314,7 +317,7 @@ class Dispatch:
         run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
 
-    def _read_now(self, connection: Any, commands: list[list[bytes]], whole: bool) -> None:
+    def _read_now(self, connection: Any, commands: Sequence[list[bytes]], whole: bool) -> None:
         """Execute reads and reply, a slice at a time: a few bytes may ask for gigabytes."""
         call = self._node.reading.call()
         size = connection.portion

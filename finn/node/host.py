@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.declarative import Call, Machine, check_state, command_random, machine_commands
+from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
 from finn.node.runs import OpaqueCall, SlotConnection
@@ -17,10 +17,12 @@ from finn.resp.replies import (
     NULL_REPLY,
     OK,
     OK_REPLY,
+    encode_bulks,
     encode_error,
     encode_value,
     null_reply,
 )
+from finn.resp.uniform import UniformCommands
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -28,7 +30,19 @@ if TYPE_CHECKING:
 
 NULL_RESP3 = null_reply(True)
 _NO_LIMIT = 1 << 62
+_BYTES = frozenset((bytes,))
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
+
+
+def _encode_all(values: Sequence[Any], count: int, resp3: bool) -> list[bytes]:
+    """Encode the results of ``count`` commands, in one piece if they are of the commonest kind."""
+    if len(values) != count:
+        raise ValueError(f"{len(values)} results of {count} commands")
+    if values[0] is OK and values.count(OK) == count:
+        return [OK_REPLY * count]
+    if _BYTES.issuperset(map(type, values)):
+        return [encode_bulks(values)]
+    return [encode_value(value, resp3) for value in values]
 
 
 def _marker(call: Call) -> None:
@@ -149,7 +163,7 @@ class Host:
 
     def execute(
         self,
-        commands: list[list[bytes]],
+        commands: Sequence[list[bytes]],
         call: Call,
         position: int,
         replies: list[bytes] | None,
@@ -159,8 +173,11 @@ class Host:
 
         Args:
             position: of the first command within its entry, source of ``call.random``.
-            replies: receives one reply per command; None where nobody waits for them.
+            replies: receives the replies, those of ``UniformCommands`` perhaps in one piece; None
+                where nobody waits for them.
         """
+        if type(commands) is UniformCommands and self._run_together(commands, call, replies, resp3):
+            return
         # One pass through here is most of what a command costs. What the neighbours of a command
         # share is looked up once, known shapes are called without packing arguments, and the
         # commonest results are encoded in place.
@@ -199,9 +216,45 @@ class Host:
             except (MemoryError, RecursionError):
                 raise
             except Exception as e:
-                self.log.failure("command {name} failed", name=route.name)
+                reply = self._failed(route, e)
                 if replies is not None:
-                    replies.append(encode_error(f"ERR internal error: {type(e).__name__}"))
+                    replies.append(reply)
+
+    def _run_together(
+        self, commands: UniformCommands, call: Call, replies: list[bytes] | None, resp3: bool
+    ) -> bool:
+        """Run commands of one name by their ``pipelined``; False: they are to be run one by one.
+
+        How many come together differs between nodes. So a write that fails on the way leaves states
+        that differ: its error is not caught, and ends the node.
+        """
+        route = self._routes.get(commands.name) or self._known(commands.name)
+        pipelined = route.spec.pipelined
+        if pipelined is None or commands.width != route.spec.min_args:
+            return False
+        call.name = route.name
+        call.position = NOWHERE
+        try:
+            values = pipelined(call, *commands.columns())
+        except Exception as e:
+            if route.kind == Kind.WRITE or isinstance(e, (MemoryError, RecursionError)):
+                raise
+            if not isinstance(e, CommandError):
+                self._failed(route, e)
+            return False
+        if replies is not None:
+            try:
+                replies += _encode_all(values, len(commands), resp3)
+            except (MemoryError, RecursionError):
+                raise
+            except Exception as e:
+                replies += [self._failed(route, e)] * len(commands)
+        return True
+
+    def _failed(self, route: Route, error: Exception) -> bytes:
+        """Log what is no error of the client, and return the reply."""
+        self.log.failure("command {name} failed", name=route.name)
+        return encode_error(f"ERR internal error: {type(error).__name__}")
 
     def _known(self, name: bytes) -> Route:
         """Return the route of a name that was valid where it was proposed.
@@ -316,7 +369,7 @@ class Host:
         """Whether ``reads_expired`` has to be asked."""
         return self._needs_tick is not None and self.machine.next_expiry < NEVER
 
-    def reads_expired(self, commands: list[list[bytes]], applied_ms: int, wall_ms: int) -> bool:
+    def reads_expired(self, commands: Sequence[list[bytes]], applied_ms: int, wall_ms: int) -> bool:
         """Say whether a read would see a key that has expired by the leader's clock only.
 
         A machine may have both ``next_expiry`` (ms, ``NEVER`` while nothing expires), which keeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finn.declarative import Call
@@ -40,7 +41,7 @@ class Reading(Reads):
         call.conn = connection
         return call
 
-    def at_once(self, level: Consistency, commands: list[list[bytes]]) -> bool:
+    def at_once(self, level: Consistency, commands: Sequence[list[bytes]]) -> bool:
         """Say whether reads may be served right now, without any waiting.
 
         At ``medium`` the leader's lease is looked at here, when the read is executed, with the
@@ -73,7 +74,7 @@ class Reading(Reads):
             return 0.0
         return raft.lease_until()
 
-    def _expired(self, commands: list[list[bytes]]) -> bool:
+    def _expired(self, commands: Sequence[list[bytes]]) -> bool:
         node = self._node
         return node.host.may_expire and node.host.reads_expired(
             commands, node.applying.last_time, node.wall_ms()

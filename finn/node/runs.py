@@ -63,7 +63,9 @@ class Run:
     __slots__ = ("slot", "commands", "resp3", "followers", "created", "round")
     reads = False
 
-    def __init__(self, slot: Any, commands: list[list[bytes]], resp3: bool, created: float) -> None:
+    def __init__(
+        self, slot: Any, commands: Sequence[list[bytes]], resp3: bool, created: float
+    ) -> None:
         self.slot: Any = slot  # an ISlot or a Waiter
         self.commands = commands
         self.resp3 = resp3
@@ -123,7 +125,7 @@ class Placed:
     """
 
     __slots__ = ("_run", "_serve")
-    commands: list[list[bytes]] = []
+    commands: Sequence[list[bytes]] = []
     resp3 = False
 
     def __init__(self, run: Run, serve: Callable[[Run], None]) -> None:
@@ -153,7 +155,7 @@ class Transaction(Run):
     def __init__(
         self,
         slot: Any,
-        commands: list[list[bytes]],
+        commands: Sequence[list[bytes]],
         resp3: bool,
         created: float,
         calls: list[OpaqueCall] | None = None,

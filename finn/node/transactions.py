@@ -7,6 +7,7 @@ the registration, and marks the connection (DESIGN section 7).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -135,7 +136,7 @@ class Transactions:
         if self._watching:
             self.unwatch(connection)
 
-    def written(self, commands: list[list[bytes]]) -> None:
+    def written(self, commands: Sequence[list[bytes]]) -> None:
         """Commands are proposed: mark whoever watches their keys."""
         for cmd in commands:
             route = self._node.host.route(cmd[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
@@ -228,7 +229,7 @@ class ClientConnection(ReplyPipeline):
         if factory.partial_bytes > factory.limits.partial_bytes and self._partial > MODEST_BYTES:
             self._refuse(b"-ERR too many large commands at a time, try again later\r\n")
 
-    def _decide(self, commands: list[list[bytes]]) -> bool:
+    def _decide(self, commands: Sequence[list[bytes]]) -> bool:
         """Learn from the first command whether this is a client; False when it ends here."""
         self.undecided = False
         first = commands[0]
@@ -251,7 +252,7 @@ class ClientConnection(ReplyPipeline):
             self.log.failure("link of {peer} failed", peer=self.peer)
             self.abandon()
 
-    def _dispatch(self, commands: list[list[bytes]], raw: bytes | None) -> None:
+    def _dispatch(self, commands: Sequence[list[bytes]], raw: bytes | None) -> None:
         end = self._http(commands) if raw is None else None
         if end is not None:
             commands = commands[:end]
@@ -266,7 +267,7 @@ class ClientConnection(ReplyPipeline):
             self._postponed.clear()
             self.close_after_flush()
 
-    def _http(self, commands: list[list[bytes]]) -> int | None:
+    def _http(self, commands: Sequence[list[bytes]]) -> int | None:
         """Find what a browser was tricked to send: it is not run, and ends the connection."""
         for position, command in enumerate(commands):
             if command[0].lower() in HTTP:
@@ -299,7 +300,7 @@ class ClientConnection(ReplyPipeline):
 
     # -- postponed commands -------------------------------------------------------------------
 
-    def postpone(self, commands: list[list[bytes]]) -> None:
+    def postpone(self, commands: Sequence[list[bytes]]) -> None:
         """Take back commands, the last of those handed over, until the client has read more.
 
         They come again in a later call of ``commands_received``, with None for ``raw``.

@@ -66,6 +66,14 @@ def encode_bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
+def encode_bulks(values: Sequence[bytes]) -> bytes:
+    """Encode bulk strings one behind another."""
+    sizes = set(map(len, values))
+    if len(sizes) == 1:
+        return (b"$%d\r\n%%b\r\n" % sizes.pop()) * len(values) % tuple(values)
+    return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+
+
 def encode_integer(number: int) -> bytes:
     """Encode an integer; beyond 64 bits, where clients' parsers end, as a bulk string."""
     if INT64_MIN <= number <= INT64_MAX:

@@ -97,6 +97,23 @@ CLIENTS = (
         "        if queued.failed:\n", "        if False:\n",
         "tests.node.test_transactions.TranscriptTests.test_node",
     ),
+    mutant(
+        "alike-is-not-proven", "6.2", "finn/resp/uniform.py",
+        "        if (self._template * count) % tuple(arguments) != whole:\n"
+        "            return None\n", "",
+        "tests.resp.test_uniform.UniformTests.test_what_is_not_alike",
+    ),
+    mutant(
+        "another-command-is-counted-among-them", "6.2", "finn/resp/uniform.py",
+        "if first[0] != self.name or len(first) != self.width + 1:", "if False:",
+        "tests.resp.test_uniform.UniformTests.test_another_command_completed_before_them",
+    ),
+    mutant(
+        "results-are-too-few", "6.2", "finn/node/host.py",
+        "    if len(values) != count:\n", "    if False:\n",
+        "tests.node.test_together.TogetherTests.test_"
+        + "a_wrong_number_of_results",
+    ),
     # 6.3
     mutant(
         "committed-write-is-called-unknown", "6.3", _DRIVER,

@@ -9,6 +9,8 @@ _APPLYING = "finn/node/applying.py"
 _REPLICATED = "tests.node.test_machines.ReplicatedTests.test_"
 _OPAQUE = "tests.node.test_machines.OpaqueTests.test_"
 _NODE = "tests.node.test_equal.EqualTests.test_"
+_TOGETHER = "tests.node.test_together.TogetherTests.test_"
+_STRINGS = "finn/machines/strings.py"
 
 MACHINES = (
     # 6.7
@@ -53,11 +55,9 @@ MACHINES = (
     ),
     mutant(
         "error-undoes-nothing-but-on-the-leader", "6.7", _HOST,
-        "            except (MemoryError, RecursionError):\n                raise\n"
-        "            except Exception as e:\n",
-        "            except (MemoryError, RecursionError):\n                raise\n"
+        "            except Exception as e:\n                reply =",
         "            except Exception as e:\n                if replies is None:\n"
-        "                    raise\n",
+        "                    raise\n                reply =",
         _REPLICATED + "an_error_in_a_machine_is_a_reply_and_all_nodes_stay_equal",
     ),
     mutant(
@@ -67,12 +67,43 @@ MACHINES = (
         "            value, ok = run.call.mutate(), True  # type: ignore[misc]\n",
         _NODE + "the_mutation_is_that_of_the_call_at_apply",
     ),
+    mutant(
+        "several-draw-from-one-place", "6.7", "finn/declarative.py",
+        "        if self.position == NOWHERE:", "        if False:",
+        "tests.test_declarative.PipelinedTests.test_chance_is_not_for_several",
+    ),
+    mutant(
+        "half-done-writes-are-an-error", "6.7", _HOST,
+        "if route.kind == Kind.WRITE or isinstance(e, (MemoryError, RecursionError)):",
+        "if isinstance(e, (MemoryError, RecursionError)):",
+        _TOGETHER + "a_write_that_raises_stops_the_node",
+    ),
+    mutant(
+        "override-is-passed-over", "6.7", "finn/signatures.py",
+        "    if not issubclass(together, alone):\n        return None\n", "",
+        "tests.test_declarative.PipelinedTests"
+        ".test_an_override_of_the_command_is_not_passed_over",
+    ),
+    mutant(
+        "several-write-into-a-freeze", "6.7", _STRINGS,
+        "            shard = writable[number]\n            if shard is None:\n"
+        "                shard = self.own(number)\n            expiries = all",
+        "            shard = self.shards[number]\n            expiries = all",
+        _TOGETHER + "a_freeze_is_not_written_to",
+    ),
+    mutant(
+        "several-keep-their-deadlines", "6.7", _STRINGS,
+        "            if expiries and key in expiries:\n                self.clear_deadline(key)\n"
+        "            shard[key] = value\n        return [OK]",
+        "            shard[key] = value\n        return [OK]",
+        _TOGETHER + "deadlines",
+    ),
     # 7.5
     mutant(
         "memory-error-is-a-reply", "7.5", _HOST,
         "            except (MemoryError, RecursionError):\n                raise\n"
-        "            except Exception",
-        "            except Exception",
+        "            except Exception as e:\n                reply =",
+        "            except Exception as e:\n                reply =",
         _REPLICATED + "memory_error_stops_the_node",
     ),
     mutant(

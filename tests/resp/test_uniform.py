@@ -1,0 +1,175 @@
+"""Pipelines of one command with arguments of equal sizes: read as all others are, only faster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import ProtocolError
+from finn.resp.reader import ALIKE, ALIKE_PROVEN, CommandReader, parse_commands
+from finn.resp.replies import pack_command
+from finn.resp.strict import ReaderLimits, StrictParser
+from finn.resp.uniform import UniformCommands
+
+
+def pipeline(name: bytes, *rows: tuple[bytes, ...]) -> bytes:
+    """Encode commands of one name."""
+    return b"".join([pack_command([name, *row]) for row in rows])
+
+
+def rows(count: int) -> list[tuple[bytes, ...]]:
+    """Make keys and values of equal sizes."""
+    return [(b"key:%04d" % i, b"%06d" % (7 * i)) for i in range(count)]
+
+
+class UniformTests(SynchronousTestCase):
+    def learned(self, data: bytes) -> CommandReader:
+        """Return a reader that has read such a pipeline."""
+        reader = CommandReader()
+        reader.feed(data)
+        return reader
+
+    def test_they_are_the_commands(self) -> None:
+        """One by one, by place, in parts, and by columns."""
+        data = pipeline(b"SET", *rows(10))
+        expected = [[b"SET", *row] for row in rows(10)]
+        commands, raw = self.learned(data).feed(data)
+        assert isinstance(commands, UniformCommands)
+        self.assertEqual((list(commands), len(commands), raw), (expected, 10, data))
+        self.assertEqual((commands[0], commands[9], commands[-1]), (*expected[::9], expected[9]))
+        self.assertRaises(IndexError, lambda: commands[10])
+        for part in (slice(3), slice(4, 8), slice(8, 99), slice(9, 2), slice(-3, None)):
+            self.assertEqual(list(commands[part]), expected[part])
+            self.assertIsInstance(commands[part], UniformCommands)
+        self.assertRaises(ValueError, lambda: commands[::2])
+        self.assertEqual(commands.columns(), [list(c) for c in zip(*rows(10), strict=True)])
+
+    def test_few_are_read_one_by_one(self) -> None:
+        """Below the bound the other way is as fast."""
+        for count in (ALIKE - 1, ALIKE):
+            data = pipeline(b"SET", *rows(count))
+            commands, raw = self.learned(pipeline(b"SET", *rows(ALIKE))).feed(data)
+            self.assertEqual((list(commands), raw), ([[b"SET", *r] for r in rows(count)], data))
+            self.assertEqual(isinstance(commands, UniformCommands), count == ALIKE)
+
+    def test_any_bytes(self) -> None:
+        """Signs of the protocol, of formats, and of other types are bytes as all others."""
+        for name in (b"SET", b"%b%d", b"%", b"\r\n", b"$"):
+            for value in (b"%b%d%%", b"\r\n\r\n$1", b"+=(~|>", b"\0\xff\r$*1", b"$6\r\nab"):
+                data = pipeline(name, *[(value[i:] + value[:i], b"") for i in range(5)])
+                commands, raw = self.learned(data).feed(data)
+                self.assertIsInstance(commands, UniformCommands)
+                self.assertEqual(list(commands), CommandReader().feed(data)[0])
+                self.assertEqual(raw, data)
+
+    def test_no_arguments(self) -> None:
+        """Commands that are a name alone."""
+        data = pipeline(b"PING", *[()] * 9)
+        commands, _ = self.learned(data).feed(data)
+        self.assertIsInstance(commands, UniformCommands)
+        self.assertEqual((list(commands), commands[2:4][1]), ([[b"PING"]] * 9, [b"PING"]))
+
+    def test_what_is_not_alike(self) -> None:
+        """One command that differs, in any byte and anywhere, is what it is, or the same error."""
+        data = pipeline(b"SET", *rows(6))
+        size = len(data) // 6
+        for at in (*range(size), *range(2 * size, 3 * size), *range(len(data) - size, len(data))):
+            for byte in b"\r\n$*0317SX":
+                changed = data[:at] + bytes([byte]) + data[at + 1 :]
+                reader = self.learned(data)
+                oracle = StrictParser(ReaderLimits())
+                expected = oracle.feed(changed)
+                commands, raw = reader.feed(changed)
+                self.assertEqual((list(commands), reader.error), (expected, oracle.error))
+                self.assertIn(raw, (None, changed, b"".join(map(pack_command, expected))))
+
+    def test_another_name_or_size_in_between(self) -> None:
+        """It is not taken for one of them."""
+        data = pipeline(b"SET", *rows(6))
+        for other in ([b"DEL", *rows(1)[0]], [b"SET", b"key:00001", b"12345"], [b"SET", b"k"]):
+            changed = data + pack_command(other) + data
+            commands, raw = self.learned(data).feed(changed)
+            self.assertEqual(list(commands)[6], other)
+            self.assertEqual((len(commands), raw), (13, changed))
+
+    def test_a_chunk_that_ends_within_a_command(self) -> None:
+        """What is whole is read at once, the rest is completed and stands before the next ones."""
+        data = pipeline(b"SET", *rows(12))
+        expected = [[b"SET", *row] for row in rows(12)]
+        size = len(data) // 12
+        for cut in range(6 * size, 7 * size + 1):
+            reader = self.learned(data)
+            one, raw_one = reader.feed(data[:cut])
+            two, raw_two = reader.feed(data[cut:])
+            self.assertIsInstance(one, UniformCommands)
+            self.assertIsInstance(two, UniformCommands)
+            self.assertEqual([*one, *two], expected)
+            self.assertEqual((raw_one or b"") + (raw_two or b""), data)
+
+    def test_another_command_completed_before_them(self) -> None:
+        """It is not counted among them."""
+        data = pipeline(b"SET", *rows(8))
+        for other in ([b"GET", b"key"], [b"DEL", b"a", b"b"]):
+            reader = self.learned(data)
+            packed = pack_command(other)
+            reader.feed(packed[:-1])
+            commands, raw = reader.feed(packed[-1:] + data)
+            self.assertEqual(list(commands), [other] + [[b"SET", *row] for row in rows(8)])
+            self.assertEqual(raw, packed + data)
+
+    def test_payloads(self) -> None:
+        """An entry's payload is read so as well; its count is still checked."""
+        data = pipeline(b"SET", *rows(ALIKE_PROVEN))
+        expected = [[b"SET", *row] for row in rows(ALIKE_PROVEN)]
+        for _ in range(2):
+            found = parse_commands(b"head" + data, 4, ALIKE_PROVEN)
+            self.assertEqual(list(found), expected)
+        self.assertIsInstance(found, UniformCommands)
+        for count in (ALIKE_PROVEN - 1, ALIKE_PROVEN + 1, 1):
+            self.assertRaises(ProtocolError, parse_commands, data, 0, count)
+
+
+sizes = st.lists(st.integers(0, 12), max_size=3)
+
+
+@st.composite
+def pipelines(draw: Any) -> bytes:
+    """Chunks of commands of few shapes, of which any byte may be wrong."""
+    alphabet = st.sampled_from(b"\r\n$*%+=abc\0\xff0123")
+    chunks = []
+    for shape in draw(st.lists(sizes, min_size=1, max_size=3)):
+        for _ in range(draw(st.integers(0, 7))):
+            args = [bytes(draw(st.lists(alphabet, min_size=n, max_size=n))) for n in shape]
+            chunks.append(pack_command([b"CMD", *args]))
+    data = bytearray(b"".join(chunks))
+    if data and draw(st.booleans()):
+        data[draw(st.integers(0, len(data) - 1))] = draw(alphabet)
+    return bytes(data)
+
+
+class FuzzTests(SynchronousTestCase):
+    @settings(max_examples=600, deadline=None)
+    @given(st.lists(pipelines(), max_size=6), st.lists(st.integers(1, 300), max_size=6))
+    def test_reader_equals_grammar(self, streams: list[bytes], cuts: list[int]) -> None:
+        """Whatever pipelines came before, and however they are cut."""
+        stream = b"".join(streams)
+        oracle = StrictParser(ReaderLimits())
+        expected = oracle.feed(stream)
+        reader = CommandReader()
+        found: list[list[bytes]] = []
+        pieces = streams
+        if cuts:
+            pieces, at = [], 0
+            for size in [*cuts, len(stream)]:
+                pieces.append(stream[at : at + size])
+                at += size
+        for piece in pieces:
+            commands, raw = reader.feed(piece)
+            found += commands
+            if raw is not None:
+                self.assertEqual(raw, b"".join(map(pack_command, commands)))
+                self.assertEqual(list(parse_commands(raw, 0, len(commands))), list(commands))
+        self.assertEqual((found, reader.error), (expected, oracle.error))
