@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 import finn
 from finn.errors import CorruptLog, DiskFailed
 from finn.interfaces import SnapshotMeta
-from finn.node import applying, transfers
+from finn.machines.kv import KV
+from finn.node import applying, snapshotting, transfers
 from finn.testing.cluster import MemoryCluster
 from finn.testing.faulty import PowerCut
 from tests.node.support import Client, Journal
@@ -178,6 +179,58 @@ class SnapshotTests(SynchronousTestCase):
         rows = self.cluster.machine(self.leader).rows
         self.assertEqual(len(rows), MANY + 1)
         self.assertTrue(self.cluster.machine(self.member).rows == rows)
+
+    # -- when, and how much at a time ---------------------------------------------------------
+
+    def test_members_take_theirs_one_after_another(self) -> None:
+        """They apply the same log, but not all of them write a snapshot of it at a time."""
+        cluster = MemoryCluster(Journal, snapshot_bytes=400_000)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        order: list[int] = []
+        applied: list[int] = []
+        for number in range(100):
+            cluster.execute("PUT", f"key{number % 8}", "x" * 10_000)
+            cluster.advance(1)
+            for member, node in enumerate(cluster.nodes):
+                if node.snapshots.taken and member not in order:
+                    order.append(member)
+                    applied.append(node.applying.bytes_applied)
+            if len(order) == 3:
+                break
+        self.assertEqual(sorted(order), [0, 1, 2])
+        ids = [cluster.nodes[member].raft.node_id for member in order]
+        self.assertEqual(ids, sorted(ids, reverse=True))
+        for size, share in zip(applied, (6, 7, 8), strict=True):
+            self.assertTrue(0 < size - 400_000 * share // 8 < 25_000, applied)
+
+    def test_commands_go_first(self) -> None:
+        """Between two slices of a snapshot there is a rest while commands come, and only then."""
+        self.patch(snapshotting, "WRITE_SLICE", 0.0)
+        cluster = MemoryCluster(KV)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        leader = cluster.leader()
+        shards = 50
+        for number in range(shards):
+            cluster.execute("SET", f"key{number}", "value")
+        cluster.advance(1)
+        snapshots = cluster.nodes[leader].snapshots
+        client = Client(cluster, leader)
+        for busy in (False, True):
+            done = snapshots.take()
+            slices = 0
+            while snapshots.in_progress:
+                if busy:
+                    client.send("SET key0 other")
+                cluster.advance(snapshotting.WRITE_REST)
+                slices += 1
+            self.successResultOf(done)
+            if busy:
+                self.assertGreater(slices, shards - 10)
+            else:
+                self.assertLess(slices, 5)
+                cluster.execute("SET", "key0", "more")
 
     # -- what comes from the leader -----------------------------------------------------------
 
