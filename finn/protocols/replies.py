@@ -12,7 +12,7 @@ from finn.protocols.slots import Slot
 if TYPE_CHECKING:
     from finn.protocols.server import ClientFactory
 
-FEW, MANY = 4, 32
+FEW, MANY = 4, 64
 SMALL_REPLIES = 64 * 1024
 
 

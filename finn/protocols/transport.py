@@ -20,6 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet import abstract, main, tcp
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -160,7 +161,9 @@ class WriteThroughReactor(ReactorProxy):
         super().__init__(reactor)
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
-        self.poller = Poller(reactor) if hasattr(select, "epoll") else None
+        # Some reactors have timers and calls from threads that they do not know of themselves.
+        lingers = type(reactor).callFromThread is ReactorBase.callFromThread
+        self.poller = Poller(reactor, lingers) if hasattr(select, "epoll") else None
 
     def soon(self, action: Callable[[], None]) -> Any:
         """Call ``action`` behind the events that are being handled now.

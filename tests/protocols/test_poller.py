@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from types import SimpleNamespace
 from typing import Any
 from unittest import skipUnless
 
@@ -22,6 +23,8 @@ class FakeReactor:
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
+        self.timer: float | None = None
+        self.threadCallQueue: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
         self.readers.append(reader)
@@ -31,6 +34,9 @@ class FakeReactor:
 
     def getReaders(self) -> list[Any]:
         return self.readers
+
+    def timeout(self) -> float | None:
+        return self.timer
 
 
 class End:
@@ -241,6 +247,106 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual((end.written, self.events), (0, [b"a"]))
         self.assertEqual(self.reactor.readers, [])
+
+    # -- looking again before sleeping --------------------------------------------------------
+
+    def linger(self) -> None:
+        """Have a poller that lingers, on a clock of 10 us per look, and a hook for each yield."""
+        self.reactor.timer = None
+        self.reactor.threadCallQueue = []
+        self.poller = Poller(self.reactor, lingers=True)
+        self.addCleanup(self.poller.connectionLost, Failure(ConnectionLost()))
+        self.poller._credit = poller_module.CREDIT
+        self.yields = 0
+        self.on_yield: Any = lambda: None
+        self.looks = 0
+
+        def sched_yield() -> None:
+            self.yields += 1
+            self.on_yield()
+
+        def perf_counter() -> float:
+            self.looks += 1
+            return self.looks * 10e-6
+
+        self.patch(poller_module, "os", SimpleNamespace(sched_yield=sched_yield))
+        self.patch(poller_module, "time", SimpleNamespace(perf_counter=perf_counter))
+
+    def test_what_follows_at_once(self) -> None:
+        """A question that comes while others have the processor is read before sleeping."""
+        self.linger()
+        end = self.end()
+        self.on_yield = lambda: end.far.send(b"again") if self.yields == 2 else None
+        end.far.send(b"first")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"first", b"again"])
+        self.assertLess(self.yields, 10)
+
+    def test_it_sleeps_when_nothing_follows(self) -> None:
+        """Soon, and looks again the more seldom the less it finds; finds begin it anew."""
+        self.linger()
+        end = self.end()
+        tries = []
+        for _ in range(100):
+            self.yields = 0
+            end.far.send(b"x")
+            self.poller.doRead()
+            tries.append(self.yields)
+        self.assertTrue(all(0 < n <= 6 for n in tries[: poller_module.CREDIT]), tries)
+        later = tries[poller_module.CREDIT :]
+        self.assertEqual(sum(n > 0 for n in later), len(later) // poller_module.PROBE)
+        self.on_yield = lambda: end.far.send(b"y") if self.yields <= 3 else None
+        for _ in range(poller_module.PROBE):
+            self.yields = 0
+            end.far.send(b"x")
+            self.poller.doRead()
+        self.assertIn(b"y", self.events)
+        self.on_yield = lambda: None
+        self.yields = 0
+        end.far.send(b"x")
+        self.poller.doRead()
+        self.assertGreater(self.yields, 0)
+
+    def test_timers_and_threads_do_not_wait_for_it(self) -> None:
+        """Nor does it begin where the reactor keeps these elsewhere."""
+        for timer, calls, lingers, expected in (
+            (None, [], True, True),
+            (1.0, [], True, True),
+            (0.0, [], True, False),
+            (poller_module.LINGER / 2, [], True, False),
+            (None, [1], True, False),
+            (None, [], False, False),
+        ):
+            self.linger()
+            self.reactor.timer, self.reactor.threadCallQueue = timer, calls
+            self.poller._lingers = lingers
+            self.end().far.send(b"x")
+            self.poller.doRead()
+            self.assertEqual(self.yields > 0, expected, (timer, calls, lingers))
+        self.linger()
+        self.on_yield = lambda: self.reactor.threadCallQueue.append(1)
+        self.end().far.send(b"x")
+        self.poller.doRead()
+        self.assertEqual(self.yields, 1)
+
+    def test_the_reactor_has_its_turn(self) -> None:
+        """However fast questions follow each other."""
+        self.linger()
+        end = self.end()
+        self.on_yield = lambda: end.far.send(b"x")
+        end.far.send(b"x")
+        self.poller.doRead()
+        self.assertGreater(len(self.events), 5)
+        self.assertLess(self.looks * 10e-6, 2 * poller_module.LINGER_LONG)
+
+    def test_nothing_is_left_to_watch(self) -> None:
+        """The last descriptor goes with its event."""
+        self.linger()
+        end = self.end()
+        self.react = lambda end, data: ConnectionDone()
+        end.far.send(b"x")
+        self.poller.doRead()
+        self.assertEqual((self.yields, self.reactor.readers), (0, []))
 
     def test_the_other_side_closes(self) -> None:
         """An end learns of it, and is watched no more."""
