@@ -323,17 +323,17 @@ class Dispatch:
         size = connection.portion
         count = len(commands)
         begin = total = 0
-        while begin < count:
+        while True:
             replies: list[bytes] = []
             part = commands[begin : begin + size] if size < count else commands
             self._host.execute(part, call, 0, replies, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
             begin += size
+            if begin >= count:
+                return
             total += len(data)
-            if not whole or begin >= count:
-                continue
-            if total > LARGE_REPLIES or connection.full:
+            if whole and (total > LARGE_REPLIES or connection.full):
                 self._postpone(connection, commands[begin:])
                 return
 

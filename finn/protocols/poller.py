@@ -42,6 +42,11 @@ LINGER_LONG = 0.001
 CREDIT = 16
 PROBE = 16
 
+# There is no epoll on other systems, nor a poller.
+IN = getattr(select, "EPOLLIN", 0)
+OUT = getattr(select, "EPOLLOUT", 0)
+GONE = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+
 
 @implementer(IReadDescriptor)
 class Poller:
@@ -82,19 +87,19 @@ class Poller:
 
     def addReader(self, selectable: Any) -> None:
         """Watch for reading."""
-        self._add(selectable, select.EPOLLIN)
+        self._add(selectable, IN)
 
     def addWriter(self, selectable: Any) -> None:
         """Watch for writing."""
-        self._add(selectable, select.EPOLLOUT)
+        self._add(selectable, OUT)
 
     def removeReader(self, selectable: Any) -> None:
         """Watch no more for reading."""
-        self._remove(selectable, select.EPOLLIN)
+        self._remove(selectable, IN)
 
     def removeWriter(self, selectable: Any) -> None:
         """Watch no more for writing."""
-        self._remove(selectable, select.EPOLLOUT)
+        self._remove(selectable, OUT)
 
     def _add(self, selectable: Any, event: int) -> None:
         fd = selectable.fileno()
@@ -236,16 +241,15 @@ class Poller:
         why: Any = None
         reading = False
         try:
-            if event & (select.EPOLLHUP | select.EPOLLERR) and not event & select.EPOLLIN:
-                reading = bool(self._masks[fd] & select.EPOLLIN)
+            if event & IN:
+                why = selectable.doRead()
+                reading = True
+            elif event & GONE:
+                reading = bool(self._masks[fd] & IN)
                 why = error.ConnectionDone() if reading else error.ConnectionLost()
-            else:
-                if event & select.EPOLLIN:
-                    why = selectable.doRead()
-                    reading = True
-                if not why and event & select.EPOLLOUT and fd in self._watched:
-                    why = selectable.doWrite()
-                    reading = False
+            if event & OUT and not why and fd in self._watched:
+                why = selectable.doWrite()
+                reading = False
         except BaseException as e:
             self.log.failure("a connection failed")
             why = e
