@@ -22,6 +22,7 @@ NOT_A_FLOAT = "ERR value is not a valid float"
 NOT_TEXT = "ERR value is not valid UTF-8"
 
 _ATTRIBUTE = "__finn_declarations__"
+_MISSING = object()
 _NAME = re.compile(r"[!-~]{1,64}")
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 _INFINITY = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
@@ -173,10 +174,13 @@ def _pipelined(
 ) -> Callable[..., Any] | None:
     """Return the method that runs several commands together.
 
-    It must not hide a command's method that a subclass overrides: then there is none.
+    It must not hide a command's method that a subclass overrides: then there is none, nor when a
+    subclass has None in its place.
     """
     where = f"{cls.__name__}.{attribute} ({spec.name})"
-    function = inspect.getattr_static(cls, name, None)
+    function = inspect.getattr_static(cls, name, _MISSING)
+    if function is None:
+        return None
     if not inspect.isfunction(function):
         raise TypeError(f"{where}: pipelined={name!r} is not a method")
     together, alone = (next(c for c in cls.__mro__ if n in vars(c)) for n in (name, attribute))
@@ -186,6 +190,13 @@ def _pipelined(
         raise TypeError(
             f"{where}: only a write or a read that takes arguments, all bytes, can be pipelined"
         )
+    _check(function, spec.kind)
+    try:
+        inspect.signature(function).bind(None, None, *[None] * spec.min_args)
+    except TypeError:
+        raise TypeError(
+            f"{where}: {name} must take self, call and {spec.min_args} sequences of arguments"
+        ) from None
     return function
 
 

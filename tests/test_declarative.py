@@ -238,12 +238,16 @@ class PipelinedTests(SynchronousTestCase):
                 """Add all otherwise."""
                 return [0] * len(numbers)
 
+        class Never(Fast):
+            add_all = None  # type: ignore[assignment]
+
         class Together(Fast):
             def add_all(self, call: Call, numbers: Any) -> list[int]:
                 """Add all otherwise."""
                 return [7] * len(numbers)
 
         self.assertIsNone(spec_of(Alone(), b"ADD").pipelined)
+        self.assertIsNone(spec_of(Never(), b"ADD").pipelined)
         for cls, number in ((Both, 0), (Together, 7)):
             together = spec_of(cls(), b"ADD").pipelined
             assert together is not None
@@ -258,15 +262,27 @@ class PipelinedTests(SynchronousTestCase):
 
         def fine(self: Any, call: Any, key: bytes) -> None: ...
 
+        def lazy(self: Any, call: Any, keys: Any) -> Any:
+            yield
+
+        async def later(self: Any, call: Any, keys: Any) -> None: ...
+
+        def converts_none(self: Any, call: Any) -> None: ...
+
         for decorator, function, name, text in (
             (finn.write, converts, "together", "all bytes"),
             (finn.read, nothing, "together", "takes arguments"),
             (finn.local, fine, "together", "only a write or a read"),
             (finn.write, fine, "missing", "'missing' is not a method"),
+            (finn.write, fine, "lazy", "is a generator"),
+            (finn.write, fine, "later", "is async"),
+            (finn.read, fine, "converts_none", "must take self, call and 1 sequences"),
         ):
             decorated: Any = decorator("COMMAND", pipelined=name)  # type: ignore[operator]
             with self.assertRaises(TypeError) as caught:
-                type("Bad", (Machine,), {"command": decorated(function), "together": fine})
+                members = {f.__name__: f for f in (lazy, later, converts_none)}
+                members |= {"command": decorated(function), "together": fine}
+                type("Bad", (Machine,), members)
             self.assertIn(text, str(caught.exception))
 
     def test_chance_is_not_for_several(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
@@ -32,17 +33,6 @@ NULL_RESP3 = null_reply(True)
 _NO_LIMIT = 1 << 62
 _BYTES = frozenset((bytes,))
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
-
-
-def _encode_all(values: Sequence[Any], count: int, resp3: bool) -> list[bytes]:
-    """Encode the results of ``count`` commands, in one piece if they are of the commonest kind."""
-    if len(values) != count:
-        raise ValueError(f"{len(values)} results of {count} commands")
-    if values[0] is OK and values.count(OK) == count:
-        return [OK_REPLY * count]
-    if _BYTES.issuperset(map(type, values)):
-        return [encode_bulks(values)]
-    return [encode_value(value, resp3) for value in values]
 
 
 def _marker(call: Call) -> None:
@@ -236,6 +226,9 @@ class Host:
         call.position = NOWHERE
         try:
             values = pipelined(call, *commands.columns())
+            if not isinstance(values, (list, tuple)):
+                # A generator, for one, has not done anything yet.
+                raise TypeError(f"{route.name}: the results are not a list")
         except Exception as e:
             if route.kind == Kind.WRITE or isinstance(e, (MemoryError, RecursionError)):
                 raise
@@ -243,17 +236,33 @@ class Host:
                 self._failed(route, e)
             return False
         if replies is not None:
-            try:
-                replies += _encode_all(values, len(commands), resp3)
-            except (MemoryError, RecursionError):
-                raise
-            except Exception as e:
-                replies += [self._failed(route, e)] * len(commands)
+            replies += self._encode_all(route, values, len(commands), resp3)
         return True
+
+    def _encode_all(
+        self, route: Route, values: Sequence[Any], count: int, resp3: bool
+    ) -> list[bytes]:
+        """Encode the results of ``count`` commands, in one piece where they are common."""
+        if len(values) != count:
+            error = ValueError(f"{len(values)} results of {count} commands")
+            return [self._failed(route, error)] * count
+        if values[0] is OK and values.count(OK) == count:
+            return [OK_REPLY * count]
+        if _BYTES.issuperset(map(type, values)):
+            return [encode_bulks(values)]
+        return [self._encode(route, value, resp3) for value in values]
+
+    def _encode(self, route: Route, value: Any, resp3: bool) -> bytes:
+        try:
+            return encode_value(value, resp3)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as e:
+            return self._failed(route, e)
 
     def _failed(self, route: Route, error: Exception) -> bytes:
         """Log what is no error of the client, and return the reply."""
-        self.log.failure("command {name} failed", name=route.name)
+        self.log.failure("command {name} failed", Failure(error), name=route.name)
         return encode_error(f"ERR internal error: {type(error).__name__}")
 
     def _known(self, name: bytes) -> Route:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 # One slice of restoring, seconds (DESIGN P4).
 SLICE = 0.004
 # One of writing, and how long commands go first behind it: without the rest each waits for a slice,
-# and p99 under load is that of the snapshot.
+# and p99 under load is that of the snapshot. Few commands need less of it: a share for each.
 WRITE_SLICE = 0.0005
 WRITE_REST = 0.002
-# Ranks of members that take their snapshots at different times, each this share of the log earlier.
-RANKS = 3
-EARLIER = 8
+COMMAND_REST = 0.00005
+# Members take their snapshots at so many different times.
+PHASES = 3
 # Bytes of a snapshot not yet on the disk before writing pauses.
 MAX_PENDING = 8 * 1024 * 1024
 # Read ahead by this much while restoring.
@@ -51,7 +51,7 @@ class Snapshotting:
         self._waiting: list[Deferred[Any]] = []
         self._sink: ISnapshotSink | None = None
         self._call: Any = None
-        self._work_before: tuple[int, int] | None = None  # at the last slice
+        self._work_before = 0  # commands, until the last slice
         self._bytes_at_newest = 0
         self._marks: deque[tuple[int, int]] = deque()  # (bytes applied, index), about each MiB
         self._stopped = False
@@ -88,13 +88,15 @@ class Snapshotting:
     def _threshold(self, raft: Raft) -> int:
         """Return the bytes of log that are worth a snapshot.
 
-        Fewer for some members than for others: they apply the same log, and if all wrote at once
-        there would be no majority with time for commands.
+        The first one of a member comes earlier, by another share for each: they apply the same log,
+        and if all wrote at once there would be no majority with time for commands.
         """
         newest = self.newest
         size = max(self._node.options.snapshot_bytes, newest.size if newest is not None else 0)
-        rank = sum(member.id < raft.node_id for member in raft.configuration.members) % RANKS
-        return size - size * rank // EARLIER
+        if self._bytes_at_newest:
+            return size
+        rank = sum(member.id < raft.node_id for member in raft.configuration.members)
+        return size - size * (rank % PHASES) // PHASES
 
     def _failed_alone(self, failure: Any) -> None:
         if not failure.check(CommandError, NotReady):
@@ -162,19 +164,25 @@ class Snapshotting:
         self._write(steps, sink, bytes_applied)
 
     def _abort(self, error: BaseException) -> None:
+        self._cancel_call()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.abort().addErrback(lambda _: None)
         if self._taking is not None:
             self._taking.errback(error)
 
+    def _cancel_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+
     def _write(
         self, steps: Generator[None, None, None] | None, sink: ISnapshotSink, bytes_applied: int
     ) -> None:
         """Run the machine's generator for one slice, then yield to the reactor."""
-        self._call = None
         if self._sink is not sink:
             return  # stopped, or a received snapshot came in between
+        self._call = None
         if steps is not None:
             end = self._node.now() + WRITE_SLICE
             try:
@@ -195,8 +203,8 @@ class Snapshotting:
             )
         else:
             node = self._node
-            work = node.dispatch.commands_total, node.applying.last_applied
-            rest = 0.0 if work == self._work_before else WRITE_REST
+            work = node.dispatch.commands_total + node.applying.commands_applied
+            rest = min(WRITE_REST, COMMAND_REST * (work - self._work_before))
             self._work_before = work
             self._call = node.reactor.callLater(rest, self._write, steps, sink, bytes_applied)
 
@@ -317,8 +325,7 @@ class Snapshotting:
     async def stop(self) -> None:
         """Abort what is being written and sent."""
         self._stopped = True
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        self._cancel_call()
         sink, self._sink = self._sink, None
         if self._taking is not None:
             self._taking.errback(NotReady("ERR node is stopping"))

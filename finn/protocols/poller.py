@@ -33,14 +33,16 @@ from zope.interface import implementer
 MOST = 64
 LONG = 0.005
 
-# Seconds to look for more events before sleeping, and for how long to go on so at most without the
-# reactor. Whoever else wants the processor gets it meanwhile.
+# Seconds to look for more events before sleeping, and after how long the reactor has its turn in
+# between. Whoever else wants the processor gets it meanwhile.
 LINGER = 50e-6
-LINGER_LONG = 0.001
+LINGER_LONG = 100e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,
-# up to so many. With none to its credit it is tried at each so many-th batch.
+# up to so many. With none to its credit it is tried at each so many-th batch, and far more seldom
+# where others took the processor for long: they do so each time it is offered.
 CREDIT = 16
 PROBE = 16
+PROBE_CONTENDED = 2048
 
 # There is no epoll on other systems, nor a poller.
 IN = getattr(select, "EPOLLIN", 0)
@@ -66,7 +68,9 @@ class Poller:
 
     def __init__(self, reactor: Any, lingers: bool = False) -> None:
         self._lingers = lingers
-        self._credit = self._unasked = 0
+        self._credit = 0
+        self._unasked = PROBE  # batches until it is tried without credit
+        self._looking = False  # the reactor is to call
         self.crowded = self.handling = self.has_more = False
         self._reactor = reactor
         self._epoll: Any = None
@@ -177,39 +181,54 @@ class Poller:
 
     def doRead(self) -> None:
         """Handle the events that are there, and those that follow at once."""
-        begin = time.perf_counter()
-        try:
-            events = self._epoll.poll(0, MOST)
-            while events:
-                self._handle_all(events)
-                if not self._lingers or self._epoll is None or self.has_more:
-                    return
-                now = time.perf_counter()
-                events = self._linger(now) if now - begin < LINGER_LONG else []
-        except InterruptedError:
-            return
+        self._go_on(self._epoll.poll(0, MOST), time.perf_counter())
+
+    def _look_again(self) -> None:
+        """Go on without having slept: the reactor had its turn."""
+        self._looking = False
+        if self._epoll is not None:
+            now = time.perf_counter()
+            self._go_on(self._linger(now), now)
+
+    def _go_on(self, events: list[tuple[int, int]], begin: float) -> None:
+        while events:
+            self._handle_all(events)
+            if not self._lingers or self._epoll is None or self.has_more:
+                return
+            now = time.perf_counter()
+            if now - begin > LINGER_LONG:
+                if self._credit and not self._looking:
+                    self._looking = True
+                    self._reactor.callLater(0, self._look_again)
+                return
+            events = self._linger(now)
 
     def _linger(self, now: float) -> list[tuple[int, int]]:
         """Return what comes before it is time to sleep."""
         if self._credit == 0:
-            self._unasked += 1
-            if self._unasked < PROBE:
+            self._unasked -= 1
+            if self._unasked > 0:
                 return []
-            self._unasked = 0
+            self._unasked = PROBE
         reactor, poll = self._reactor, self._epoll.poll
         due = reactor.timeout()
-        end = now + LINGER
         if due is not None and due < LINGER:
             return []
+        end = now + LINGER
+        gain = 1
         while not reactor.threadCallQueue:
             events: list[tuple[int, int]] = poll(0, MOST)
             if events:
-                self._credit = min(CREDIT, self._credit + 1)
+                self._credit = min(CREDIT, self._credit + gain)
                 return events
-            os.sched_yield()
-            if time.perf_counter() > end:
+            if now > end:
                 self._credit = max(0, self._credit - 1)
                 break
+            os.sched_yield()
+            before, now = now, time.perf_counter()
+            if now - before > LINGER:
+                self._credit = gain = 0
+                self._unasked = PROBE_CONTENDED
         return []
 
     def _handle_all(self, events: list[tuple[int, int]]) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet import abstract, main, tcp
-from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
@@ -150,6 +149,13 @@ class _Watch(ReactorProxy):
         self.removeWriter = poller.removeWriter
 
 
+def _is_plain(reactor: Any) -> bool:
+    """Say whether a reactor knows itself of all timers and calls from threads: others do not."""
+    from twisted.internet.epollreactor import EPollReactor
+
+    return type(reactor) is EPollReactor
+
+
 class WriteThroughReactor(ReactorProxy):
     """A reactor whose TCP ports and connectors are write-through; otherwise the one given.
 
@@ -161,9 +167,7 @@ class WriteThroughReactor(ReactorProxy):
         super().__init__(reactor)
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
-        # Some reactors have timers and calls from threads that they do not know of themselves.
-        lingers = type(reactor).callFromThread is ReactorBase.callFromThread
-        self.poller = Poller(reactor, lingers) if hasattr(select, "epoll") else None
+        self.poller = Poller(reactor, _is_plain(reactor)) if hasattr(select, "epoll") else None
 
     def soon(self, action: Callable[[], None]) -> Any:
         """Call ``action`` behind the events that are being handled now.

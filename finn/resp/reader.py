@@ -101,7 +101,7 @@ class CommandReader:
             if size >= self._last.least:
                 uniform = self._last.read(data)
                 if uniform is not None:
-                    return self._with_rest(uniform, data, len(uniform) * self._last.size)
+                    return self._with_tail(uniform, data, len(uniform) * self._last.size)
             line_ends = _LINE_ENDS.get(data[:4])
             if line_ends is not None and size <= SINGLE_BYTES:
                 lines = data.split(b"\r\n", line_ends)
@@ -138,6 +138,17 @@ class CommandReader:
         if isinstance(commands, UniformCommands):
             together = commands.behind(first[0])
         return together or [*first, *commands], None if raw_rest is None else raw + raw_rest
+
+    def _with_tail(
+        self, commands: UniformCommands, data: bytes, end: int
+    ) -> tuple[Commands, bytes | None]:
+        """Return commands whose encoding ends at ``end``, and those that follow in the chunk."""
+        if end == len(data):
+            return commands, data
+        more, raw = self.feed(data[end:])
+        if not more:
+            return commands, data[:end]
+        return [*commands, *more], None if raw is None else data[:end] + raw
 
     def _with_rest(
         self, commands: Commands, data: bytes, end: int
@@ -202,8 +213,8 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
         if len(commands) == count and _at_boundary(_payload_reader):
             _payloads.learn(commands, size)
             return commands  # type: ignore[no-any-return]
-    except hiredis.HiredisError:
-        pass
+    except (hiredis.HiredisError, TypeError, ValueError):
+        pass  # the latter two where it is no commands at all
     _payload_reader = _new_reader()
     raise ProtocolError(f"a payload is not {count} commands")
 

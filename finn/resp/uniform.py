@@ -16,6 +16,9 @@ from typing import overload
 
 __all__ = ["LastShape", "UniformCommands"]
 
+LONGEST_NAME = 64
+"""No command's is longer, and what is remembered is small."""
+
 MOST_ARGUMENTS = 16
 """Beyond this commands are lists of something, and seldom alike."""
 
@@ -155,7 +158,9 @@ class LastShape:
         name, *sample = commands[0]
         sizes = tuple(map(len, sample))
         last = commands[-1]
-        if len(sizes) > MOST_ARGUMENTS or (name, *sizes) != (last[0], *map(len, last[1:])):
+        if len(sizes) > MOST_ARGUMENTS or len(name) > LONGEST_NAME:
+            return
+        if (name, *sizes) != (last[0], *map(len, last[1:])):
             return
         shape = _shape(name, sizes)
         if shape.size * count == size:

@@ -109,8 +109,18 @@ CLIENTS = (
         "tests.resp.test_uniform.UniformTests.test_another_command_completed_before_them",
     ),
     mutant(
+        "arity-of-many-is-not-checked", "6.2", "finn/node/dispatch.py",
+        "else low <= commands.width + 1 <= high", "else True",
+        "tests.node.test_together.TogetherTests.test_each_is_checked",
+    ),
+    mutant(
+        "error-behind-an-ok-is-an-ok", "6.2", "finn/node/host.py",
+        "if values[0] is OK and values.count(OK) == count:", "if values[0] is OK:",
+        "tests.node.test_together.TogetherTests.test_results_may_be_errors",
+    ),
+    mutant(
         "results-are-too-few", "6.2", "finn/node/host.py",
-        "    if len(values) != count:\n", "    if False:\n",
+        "        if len(values) != count:\n", "        if False:\n",
         "tests.node.test_together.TogetherTests.test_"
         + "a_wrong_number_of_results",
     ),

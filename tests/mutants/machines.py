@@ -85,6 +85,11 @@ MACHINES = (
         ".test_an_override_of_the_command_is_not_passed_over",
     ),
     mutant(
+        "results-of-a-write-may-come-later", "6.7", _HOST,
+        "            if not isinstance(values, (list, tuple)):\n", "            if False:\n",
+        _TOGETHER + "a_write_whose_results_are_no_list",
+    ),
+    mutant(
         "several-write-into-a-freeze", "6.7", _STRINGS,
         "            shard = writable[number]\n            if shard is None:\n"
         "                shard = self.own(number)\n            expiries = all",
@@ -109,8 +114,8 @@ MACHINES = (
     mutant(
         "memory-error-of-an-imachine-is-a-reply", "7.5", _HOST,
         "        except (MemoryError, RecursionError):\n            raise\n"
-        "        except Exception as e:\n            return",
-        "        except Exception as e:\n            return",
+        "        except Exception as e:\n            return self._error_of",
+        "        except Exception as e:\n            return self._error_of",
         _NODE + "memory_error_in_an_imachine_stops_the_node",
     ),
     mutant(

@@ -43,6 +43,24 @@ class Sums(finn.Machine):
             results.pop()
         return results
 
+    @finn.write("MARK", pipelined="mark_all")
+    def mark(self, call: Any, text: bytes) -> Any:
+        """Say OK."""
+        return finn.OK
+
+    def mark_all(self, call: Any, texts: Any) -> list[Any]:
+        """Say OK, but for some."""
+        others = {b"8": CommandError("EIGHT is odd"), b"9": object()}
+        return [others.get(text, finn.OK) for text in texts]
+
+    @finn.write("LAZY", pipelined="lazy_all")
+    def lazy(self, call: Any, text: bytes) -> Any:
+        """Do nothing."""
+
+    def lazy_all(self, call: Any, texts: Any) -> Any:
+        """Do it later."""
+        return (self.add(call, text) for text in texts)
+
     @finn.read("DOUBLE", pipelined="double_all")
     def double(self, call: Any, text: bytes) -> int:
         """Double a number."""
@@ -54,6 +72,8 @@ class Sums(finn.Machine):
         """Double several."""
         if b"5" in texts:
             raise KeyError("five")
+        if b"9" in texts:
+            raise MemoryError
         return [self.double(call, text) for text in texts]
 
 
@@ -142,12 +162,27 @@ class TogetherTests(SynchronousTestCase):
         self.assertEqual(self.ask(client, [b"GET", keys[0]]), [b"new"])
 
     def test_transactions(self) -> None:
-        """EXEC counts its replies one by one."""
+        """A pipeline within one is queued, and EXEC counts its replies one by one."""
         client = self.start(KV)
         gets = [[b"GET", b"key:%d" % i] for i in range(6)]
         self.ask(client, *gets)
-        replies = self.ask(client, [b"MULTI"], *gets, [b"EXEC"])
-        self.assertEqual(replies[-1], [None] * 6)
+        self.assertEqual(self.ask(client, [b"MULTI"]), [b"OK"])
+        self.assertEqual(self.ask(client, *gets), [b"QUEUED"] * 6)
+        self.assertEqual(self.ask(client, [b"EXEC"]), [[None] * 6])
+
+    def test_each_is_checked(self) -> None:
+        """A wrong number of arguments, a name that nobody knows, and what clients may not do."""
+        client = self.start(KV)
+        for command, error in (
+            ([b"SET", b"key"], "ERR wrong number of arguments for 'SET' command"),
+            ([b"GET", b"key", b"key"], "ERR wrong number of arguments for 'GET' command"),
+            ([b"NONE", b"key"], "ERR unknown command 'NONE'"),
+        ):
+            self.assertEqual(self.both_ways(client, *[command] * 6), [error] * 6)
+        self.assertEqual(self.both_ways(client, *[[b"ECHO", b"a"]] * 6), [b"a"] * 6)
+        self.assertEqual(self.both_ways(client, *[[b"PING"]] * 6), [b"PONG"] * 6)
+        self.assertEqual(self.both_ways(client, *[[b"PING", b"b"]] * 6), [b"b"] * 6)
+        self.assertEqual(self.both_ways(client, *[[b"get", b"key"]] * 6), [None] * 6)
 
     def test_together_on_all_nodes(self) -> None:
         """What the leader runs together, followers do as well; extra arguments run alone."""
@@ -169,6 +204,32 @@ class TogetherTests(SynchronousTestCase):
         self.ask(client, *[[b"ADD", b"0"]] * 6)
         adds = [[b"ADD", b"%d" % n] for n in (1, 1, 8, 1)]
         self.assertEqual(self.ask(client, *adds), [1, 2, "EIGHT is odd", 11])
+        self.ask(client, *[[b"MARK", b"0"]] * 6)
+        marks = [[b"MARK", b"%d" % n] for n in (1, 9, 8, 1)]
+        expected = [b"OK", "ERR internal error: TypeError", "EIGHT is odd", b"OK"]
+        self.assertEqual(self.ask(client, *marks), expected)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_memory_error_in_a_read(self) -> None:
+        """It is not tried again one by one: the connection ends."""
+        client = self.start(Sums)
+        self.ask(client, *[[b"DOUBLE", b"0"]] * 6)
+        client.transport.clear()
+        client.protocol.dataReceived(b"".join([pack_command([b"DOUBLE", b"9"])] * 6))
+        self.assertEqual(client.received, b"-ERR internal error\r\n")
+        self.flushLoggedErrors(MemoryError)
+
+    def test_a_write_whose_results_are_no_list(self) -> None:
+        """A generator has done nothing yet, and on followers nobody would look at it."""
+        client = self.start(Sums)
+        leader = self.cluster.leader()
+        self.ask(client, *[[b"LAZY", b"0"]] * MANY)
+        client.protocol.dataReceived(b"".join([pack_command([b"LAZY", b"1"])] * MANY))
+        self.cluster.advance(10)
+        failures = [computer.failure for computer in self.cluster.computers]
+        self.assertIsInstance(failures[leader], TypeError)
+        self.assertGreater(sum(isinstance(f, TypeError) for f in failures), 1)
+        self.flushLoggedErrors(TypeError)
 
     def test_a_wrong_number_of_results(self) -> None:
         """It is an error of the machine; the state is the same everywhere."""

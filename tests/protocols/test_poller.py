@@ -25,6 +25,7 @@ class FakeReactor:
         self.readers: list[Any] = []
         self.timer: float | None = None
         self.threadCallQueue: list[Any] = []
+        self.later: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
         self.readers.append(reader)
@@ -37,6 +38,10 @@ class FakeReactor:
 
     def timeout(self) -> float | None:
         return self.timer
+
+    def callLater(self, delay: float, action: Any) -> None:
+        assert delay == 0
+        self.later.append(action)
 
 
 class End:
@@ -336,8 +341,48 @@ class PollerTests(SynchronousTestCase):
         self.on_yield = lambda: end.far.send(b"x")
         end.far.send(b"x")
         self.poller.doRead()
-        self.assertGreater(len(self.events), 5)
+        handled = len(self.events)
+        self.assertGreater(handled, 2)
         self.assertLess(self.looks * 10e-6, 2 * poller_module.LINGER_LONG)
+        # It goes on without sleeping.
+        (again,) = self.reactor.later
+        again()
+        self.assertGreater(len(self.events), handled + 2)
+        self.assertEqual(len(self.reactor.later), 2)
+        self.poller.removeReader(end)
+        self.reactor.later[1]()
+
+    def test_a_processor_that_others_want(self) -> None:
+        """Where it is not given back soon, it is hardly offered any more; what came is read."""
+        self.linger()
+        end = self.end()
+
+        def others_run() -> None:
+            self.looks += 300
+            end.far.send(b"meanwhile")
+
+        self.on_yield = others_run
+        end.far.send(b"x")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"x", b"meanwhile"])
+        self.yields = 0
+        for _ in range(poller_module.PROBE_CONTENDED - 1):
+            end.far.send(b"x")
+            self.poller.doRead()
+        self.assertEqual(self.yields, 0)
+        for _ in range(3):
+            end.far.send(b"x")
+            self.poller.doRead()
+        self.assertEqual(self.yields, 1)
+
+    def test_after_a_full_batch_the_reactor_has_its_turn(self) -> None:
+        """There may be more events than were handled: nobody needs to wait for them."""
+        self.linger()
+        self.patch(poller_module, "MOST", 2)
+        for _ in range(4):
+            self.end().far.send(b"x")
+        self.poller.doRead()
+        self.assertEqual((len(self.events), self.yields, self.reactor.later), (2, 0, []))
 
     def test_nothing_is_left_to_watch(self) -> None:
         """The last descriptor goes with its event."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import select
 import socket
 from typing import Any
+from unittest import skipUnless
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -279,6 +281,19 @@ class Memory(SynchronousTestCase):
         memory = MemoryReactorClock()
         self.assertIs(write_through(memory), memory)
         self.assertIsInstance(write_through(reactor), WriteThroughReactor)
+
+    @skipUnless(hasattr(select, "epoll"), "there is no epoll here")
+    def test_only_a_reactor_that_knows_all_lingers(self) -> None:
+        """Others have timers, and calls from threads, that are not in their lists."""
+        from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+        from twisted.internet.epollreactor import EPollReactor
+
+        def adds_timers(self: Any) -> None: ...
+
+        other = type("Other", (EPollReactor,), {"run": adds_timers})
+        for cls, lingers in ((EPollReactor, True), (other, False), (AsyncioSelectorReactor, False)):
+            reactor = WriteThroughReactor(object.__new__(cls))
+            self.assertEqual(reactor.poller._lingers, lingers, cls)  # type: ignore[union-attr]
 
     def test_listening_and_connecting(self) -> None:
         """By the endpoints' own means."""

@@ -120,6 +120,36 @@ class UniformTests(SynchronousTestCase):
             self.assertEqual(list(commands), [other] + [[b"SET", *row] for row in rows(8)])
             self.assertEqual(raw, packed + data)
 
+    def test_shorter_commands_behind_them(self) -> None:
+        """They are read with the others, and the bytes are those of all."""
+        data = pipeline(b"SET", *rows(8))
+        expected = [[b"SET", *row] for row in rows(8)]
+        for others in ([[b"GET", b"k"]], [[b"PING"], [b"GET", b""]]):
+            for _ in range(2):
+                more = b"".join(map(pack_command, others))
+                commands, raw = self.learned(data).feed(data + more)
+                self.assertEqual((list(commands), raw), (expected + others, data + more))
+        for tail in (b"PING\r\n", b"\r\n", b"*x\r\n", b"*0\r\n"):
+            oracle = StrictParser(ReaderLimits())
+            wanted = oracle.feed(data + tail)
+            reader = self.learned(data)
+            commands, raw = reader.feed(data + tail)
+            self.assertEqual((list(commands), reader.error), (wanted, oracle.error))
+            self.assertIn(raw, (None, data))
+
+    def test_nothing_large_is_remembered(self) -> None:
+        """Of a client that may be gone tomorrow."""
+        for row in (b"x" * 65,), tuple(b"%d" % (i % 10) for i in range(20)):
+            data = pipeline(row[0], *[row[1:]] * 8)
+            self.assertNotIsInstance(self.learned(data).feed(data)[0], UniformCommands)
+
+    def test_payloads_that_are_no_commands(self) -> None:
+        """They are refused, however many there are."""
+        for nonsense in (b":1\r\n", b"*0\r\n", b"+OK\r\n", b"*1\r\n:1\r\n"):
+            data = nonsense * ALIKE_PROVEN
+            self.assertRaises(ProtocolError, parse_commands, data, 0, ALIKE_PROVEN)
+            self.assertEqual(len(parse_commands(pack_command([b"PING"]), 0, 1)), 1)
+
     def test_payloads(self) -> None:
         """An entry's payload is read so as well; its count is still checked."""
         data = pipeline(b"SET", *rows(ALIKE_PROVEN))
