@@ -74,11 +74,15 @@ class ElectionTimer:
     def may_have_leader(self, now: float) -> bool:
         """Say whether this node owes it to a leader to refuse votes (section 6).
 
-        A node that has just started may have promised a lease before it fell, so it refuses too.
+        A node that has just started may have promised a lease before it fell, so it refuses too;
+        but not once it heard a leader that crashed since: that one's election shows that the lease
+        of any before it was over, and its own ended with it.
         """
+        if self.suspect:
+            return False
         if now < self._refuse_until:
             return True
-        if self.suspect or self.last_contact is None:
+        if self.last_contact is None:
             return False
         return now < self.last_contact + self._options.election_timeout
 

@@ -262,6 +262,18 @@ class ElectionBugTests(SynchronousTestCase):
         node.append(term=1)
         self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
 
+    def test_suspicion_lifts_the_refusal_of_a_restarted_node(self) -> None:
+        """The leader it heard since shows that no lease of before is left; nobody else does."""
+        node = Single(terms=(1,))
+        node.raft.leader_suspect(node.now)
+        self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
+        node.append(term=2)
+        self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
+        node.raft.leader_suspect(node.now)
+        self.assertTrue(node.asked(3, pre_vote=True)[0].granted)
+        node.append(term=2)
+        self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
+
     def test_suspicion_is_quick(self) -> None:
         """A pre-vote goes out 10 to 50 ms later; contact ends it."""
         node = Single()
