@@ -35,7 +35,7 @@ LONG = 0.005
 
 # Seconds to look for more events before sleeping, and after how long the reactor has its turn in
 # between. Whoever else wants the processor gets it meanwhile.
-LINGER = 50e-6
+LINGER = 100e-6
 LINGER_LONG = 100e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,
 # up to so many. With none to its credit it is tried at each so many-th batch, and far more seldom

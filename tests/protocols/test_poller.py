@@ -265,6 +265,7 @@ class PollerTests(SynchronousTestCase):
         self.yields = 0
         self.on_yield: Any = lambda: None
         self.looks = 0
+        self.most = round(poller_module.LINGER / 10e-6) + 1  # yields without an event
 
         def sched_yield() -> None:
             self.yields += 1
@@ -285,7 +286,7 @@ class PollerTests(SynchronousTestCase):
         end.far.send(b"first")
         self.poller.doRead()
         self.assertEqual(self.events, [b"first", b"again"])
-        self.assertLess(self.yields, 10)
+        self.assertLessEqual(self.yields, 2 + self.most)
 
     def test_it_sleeps_when_nothing_follows(self) -> None:
         """Soon, and looks again the more seldom the less it finds; finds begin it anew."""
@@ -297,7 +298,7 @@ class PollerTests(SynchronousTestCase):
             end.far.send(b"x")
             self.poller.doRead()
             tries.append(self.yields)
-        self.assertTrue(all(0 < n <= 6 for n in tries[: poller_module.CREDIT]), tries)
+        self.assertTrue(all(0 < n <= self.most for n in tries[: poller_module.CREDIT]), tries)
         later = tries[poller_module.CREDIT :]
         self.assertEqual(sum(n > 0 for n in later), len(later) // poller_module.PROBE)
         self.on_yield = lambda: end.far.send(b"y") if self.yields <= 3 else None
