@@ -39,9 +39,10 @@ LINGER = 100e-6
 LINGER_LONG = 100e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,
 # up to so many. With none to its credit it is tried at each so many-th batch, and far more seldom
-# where others took the processor for long: they do so each time it is offered.
+# where others took the processor for so many seconds: they do so each time it is offered.
 CREDIT = 16
 PROBE = 16
+CONTENDED = 0.001
 PROBE_CONTENDED = 2048
 
 # There is no epoll on other systems, nor a poller.
@@ -226,7 +227,7 @@ class Poller:
                 break
             os.sched_yield()
             before, now = now, time.perf_counter()
-            if now - before > LINGER:
+            if now - before > CONTENDED:
                 self._credit = gain = 0
                 self._unasked = PROBE_CONTENDED
         return []
