@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cells import Load
 from benchmarks.client import Client
 from benchmarks.cluster import ROOT
-from benchmarks.load import KEYS, key
+from benchmarks.load import KEYS, key, keys_of
 from benchmarks.processes import BenchmarkError
 
 #: A run is given up after this many times its planned length, and half a minute.
@@ -41,7 +41,7 @@ def redis_benchmark(port: int, load: Load, requests: int, seconds: float) -> dic
     """
     command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "--csv"]
     command += ["-c", str(load.clients), "-P", str(load.pipeline), "-n", str(requests)]
-    command += ["-r", str(KEYS), "-d", str(load.value_bytes)]
+    command += ["-r", str(keys_of(load.value_bytes)), "-d", str(load.value_bytes)]
     tests = {"ping": ["-t", "ping_mbulk"], "set": ["-t", "set"], "get": ["-t", "get"]}
     command += tests.get(load.command, MISSING)
     try:

@@ -26,6 +26,12 @@ from twisted.python.failure import Failure
 
 KEYS = 100_000
 
+#: Of values of a mebibyte and more: they have to fit in memory three times.
+LARGE_KEYS = 200
+
+#: Bytes of all values together, of smaller ones.
+FILL_BYTES = 64 * 1024 * 1024
+
 #: An open-loop client sends what is due at most this often.
 PACE_SECONDS = 0.002
 
@@ -35,22 +41,30 @@ def key(number: int) -> bytes:
     return b"key:%012d" % number
 
 
+def keys_of(value_bytes: int) -> int:
+    """Return how many keys clients draw from: so many as a server is filled with."""
+    if value_bytes >= 1024 * 1024:
+        return LARGE_KEYS
+    return min(KEYS, FILL_BYTES // max(1, value_bytes))
+
+
 def maker(command: str, value_bytes: int, source: random.Random) -> Callable[[], bytes]:
     """Return what makes the bytes of the next command."""
     value = b"x" * value_bytes
     pack: Any = hiredis.pack_command
+    count = keys_of(value_bytes)
     if command == "ping":
         ping = pack((b"PING",))
         return lambda: ping
     if command == "set":
-        return lambda: pack((b"SET", key(source.randrange(KEYS)), value))
+        return lambda: pack((b"SET", key(source.randrange(count)), value))
     if command == "get":
-        return lambda: pack((b"GET", key(source.randrange(KEYS))))
+        return lambda: pack((b"GET", key(source.randrange(count))))
     if command == "get-missing":
-        return lambda: pack((b"GET", b"missing:%012d" % source.randrange(KEYS)))
+        return lambda: pack((b"GET", b"missing:%012d" % source.randrange(count)))
     if command == "etcd-put":
         text = base64.b64encode(value)
-        return lambda: http_put(base64.b64encode(key(source.randrange(KEYS))), text)
+        return lambda: http_put(base64.b64encode(key(source.randrange(count))), text)
     raise ValueError(f"no such command: {command}")
 
 

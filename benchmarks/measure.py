@@ -10,12 +10,10 @@ from typing import Any
 from benchmarks.cells import Cell, Load
 from benchmarks.cluster import Cluster, Node, Shape
 from benchmarks.drivers import Driver, fill
+from benchmarks.load import keys_of
 from benchmarks.processes import BenchmarkError, Process, Usage
 
 MIB = 1024 * 1024
-
-#: Keys that are filled before reads of large values: they have to fit in memory three times.
-LARGE_KEYS = 200
 
 
 def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def prepare(port: int, loads: Iterable[Load]) -> None:
     """Fill what the reads among loads are to find."""
     sizes = {load.value_bytes for load in loads if load.command == "get"}
     for size in sorted(sizes):
-        fill(port, size, LARGE_KEYS if size >= MIB else min(100_000, 64 * MIB // size))
+        fill(port, size, keys_of(size))
 
 
 class Measurement:

@@ -136,5 +136,10 @@ class LoadTests(SynchronousTestCase):
         source = random.Random(1)
         self.assertIn(b"$16\r\nkey:0000000", load.maker("get", 64, source)())
         self.assertIn(b"$5\r\nxxxxx\r\n", load.maker("set", 5, source)())
+        for size, keys in ((5, 100_000), (64, 100_000), (4096, 16_384), (1 << 20, 200)):
+            self.assertEqual(load.keys_of(size), keys)
+            make = load.maker("get", size, source)
+            drawn = {int(make()[-14:-2]) for _ in range(1000)}
+            self.assertTrue(max(drawn) < keys <= 3 * max(drawn), (size, max(drawn)))
         self.assertIn(b"missing:", load.maker("get-missing", 5, source)())
         self.assertRaises(ValueError, load.maker, "flush", 5, source)
