@@ -87,8 +87,8 @@ class NodeOptions:
         idle_timeout: a client silent for longer is dropped; 0 means never.
         request_timeout: deadline of a request.
         snapshot_bytes: a snapshot is taken when the log since the last one exceeds
-            max(this, size of that snapshot), the first one earlier
-            on some members so that they do not all write at once.
+            max(this, size of that snapshot), the first one earlier on some members so that they
+            do not all write at once.
         trailing_bytes: log kept behind a snapshot for slow followers.
     """
 

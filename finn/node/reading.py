@@ -59,7 +59,7 @@ class Reading(Reads):
             self._turn = -1 if driver.is_due else driver.turns
             self._level = level
         return node.now() < self._until and (
-            level is Consistency.LOW or not node.host.may_expire or not self._expired(commands)
+            level is Consistency.LOW or not self._expired(commands)
         )
 
     def _served_until(self, level: Consistency) -> float:
@@ -76,8 +76,7 @@ class Reading(Reads):
 
     def _expired(self, commands: Sequence[list[bytes]]) -> bool:
         node = self._node
-        host = node.host
-        return host.may_expire and host.reads_expired(
+        return node.host.may_expire and node.host.reads_expired(
             commands, node.applying.last_time, node.wall_ms()
         )
 

@@ -57,7 +57,6 @@ _BIG_LISTS = [re.compile(re.escape(sign) + rb"([0-9]{3,})") for sign in (b"*", b
 _BIG_ARRAYS = _BIG_LISTS[:1]
 _ARGUMENT_BYTES = 6  # of the shortest one, "$0\r\n\r\n"
 
-
 Commands = Sequence[list[bytes]]
 
 
@@ -150,18 +149,6 @@ class CommandReader:
             return commands, data[:end]
         return [*commands, *more], None if raw is None else data[:end] + raw
 
-    def _with_rest(
-        self, commands: Commands, data: bytes, end: int
-    ) -> tuple[Commands, bytes | None]:
-        """Return commands whose encoding ends in the midst of a chunk, and what follows there."""
-        if end == len(data):
-            return commands, data
-        # Usually the beginning of one command; more of them only when something is wrong.
-        more = self._strict.feed(data[end:])
-        if more or self._strict.inline:
-            return [*commands, *more], None
-        return commands, data[:end] or None
-
     def _parse(self, data: bytes) -> tuple[Commands, bytes | None] | None:
         """Parse a chunk by hiredis; None when strict parsing is needed."""
         odd = _has_odd_signs(data)
@@ -188,7 +175,11 @@ class CommandReader:
         self._hiredis = _new_reader()
         if not data.startswith(raw) or not all(commands):
             return None
-        return self._with_rest(commands, data, len(raw))
+        # Usually the beginning of one command; more of them only when something is wrong.
+        more = self._strict.feed(data[len(raw) :])
+        if more or self._strict.inline:
+            return commands + more, None
+        return commands, raw or None
 
 
 def parse_commands(record: bytes, offset: int, count: int) -> Commands:

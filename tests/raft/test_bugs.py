@@ -254,12 +254,15 @@ class ElectionBugTests(SynchronousTestCase):
 
     def test_suspicion_lifts_the_refusal(self) -> None:
         """After a crash, those that saw it grant votes; the others still refuse."""
-        node = Single()
-        node.append(term=1)
+        self.check_suspicion(Single(), 1)
+
+    def check_suspicion(self, node: Single, term: int) -> None:
+        """Pre-votes are refused while a leader is heard, but not while it seems to be gone."""
+        node.append(term=term)
         self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
         node.raft.leader_suspect(node.now)
         self.assertTrue(node.asked(3, pre_vote=True)[0].granted)
-        node.append(term=1)
+        node.append(term=term)
         self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
 
     def test_suspicion_lifts_the_refusal_of_a_restarted_node(self) -> None:
@@ -267,12 +270,7 @@ class ElectionBugTests(SynchronousTestCase):
         node = Single(terms=(1,))
         node.raft.leader_suspect(node.now)
         self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
-        node.append(term=2)
-        self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
-        node.raft.leader_suspect(node.now)
-        self.assertTrue(node.asked(3, pre_vote=True)[0].granted)
-        node.append(term=2)
-        self.assertFalse(node.asked(3, pre_vote=True)[0].granted)
+        self.check_suspicion(node, 2)
 
     def test_suspicion_is_quick(self) -> None:
         """A pre-vote goes out 10 to 50 ms later; contact ends it."""
