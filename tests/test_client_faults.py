@@ -19,6 +19,9 @@ from finn.testing.cluster import MemoryCluster
 SEEDS = int(os.environ.get("FINN_SEEDS", "3"))
 """Runs; more of them look longer."""
 
+FIRST = 5
+"""The first seed: one in which outcomes are unknown, too."""
+
 WORKERS = 6
 ROUNDS = 12
 THINKING = 0.2  # seconds that a worker waits between requests, at most
@@ -115,7 +118,7 @@ class FaultTests(SynchronousTestCase):
     def test_outcomes_are_true(self) -> None:
         """Applied once what was acknowledged, at most once what is unknown, and nothing else."""
         total: Counter[str] = Counter()
-        for seed in range(SEEDS):
+        for seed in range(FIRST, FIRST + SEEDS):
             run = Run(seed)
             self.addCleanup(run.cluster.close)
             reached = int(run.run())

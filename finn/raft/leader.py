@@ -211,10 +211,8 @@ class Leader:
         if not (self._replication.due or reads):
             return
         before = self._rounds.newest
-        self._replication.send(self.progress, now)
+        self._replication.send(self.progress, reads, now)
         if reads:
-            # Thesis 6.4: the leader has to hear a majority *after* the read came.
-            self._replication.send_round(self._voters, before, now)
             self._reads.sent(before + 1, self._raft.commit_index)
             if self._majority_round() == ALWAYS:
                 self._raft.out.serve_reads(self._reads.answered(ALWAYS))
@@ -381,6 +379,7 @@ class Leader:
         self._is_voter = raft.node_id in configuration.voters
         self._has_learners = len(configuration.voters) < len(configuration.members)
         self._quorum = configuration.quorum
+        self._replication.voters_are(self._voters, self._quorum - self._is_voter)
 
     def leaving_members(self) -> tuple[Member, ...]:
         """Members of the past that do not know yet that they are removed."""

@@ -20,6 +20,7 @@ class RaftOptions:
         lease_margin: part of ``t`` by which the lease is shorter, for clocks that drift.
         commit_delay: news of a commit that rides on no entries is sent after so long.
         suspect_delay: a follower that thinks its leader crashed waits so long, from and to.
+        spare_delay: voters that no majority needs get what is new so much later; 0: with the rest.
         max_message_bytes: entries of one AppendEntries (or one entry, if larger).
         window_messages: AppendEntries with entries in flight to a peer.
         window_bytes: the same in bytes.
@@ -34,6 +35,7 @@ class RaftOptions:
     lease_margin: float = 0.1
     commit_delay: float = 0.005
     suspect_delay: tuple[float, float] = (0.010, 0.050)
+    spare_delay: float = 0.002
     max_message_bytes: int = MIB
     window_messages: int = 256
     window_bytes: int = 8 * MIB

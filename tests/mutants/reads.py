@@ -73,8 +73,8 @@ READS = (
         _BUGS + "round_of_before_the_read",
     ),
     mutant(
-        "read-does-not-ask-anew", "3.3", _LEADER,
-        "            self._replication.send_round(self._voters, before, now)\n", "",
+        "read-does-not-ask-anew", "3.3", "finn/raft/replication.py",
+        "                        self._send_empty(pr, shared, now)\n", "                        pass\n",
         _BUGS + "round_of_before_the_read",
     ),
     mutant(

@@ -9,6 +9,7 @@ _LEADER = "finn/raft/leader.py"
 _REPLICATION = "finn/raft/replication.py"
 _LOG = "finn/raft/log.py"
 _BUGS = "tests.raft.test_bugs.ReplicationBugTests.test_"
+_SPARES = "tests.raft.test_traces.TraceTests.test_spares"
 _MEMBERS = "tests.raft.test_bugs.MembershipBugTests.test_"
 
 REPLICATION = (
@@ -168,6 +169,21 @@ REPLICATION = (
         _MEMBERS + "removed_peer_that_is_away",
     ),
     # 2.10
+    mutant(
+        "spares-are-forgotten", "2.10", _REPLICATION,
+        "if self._spares_at is not None and now >= self._spares_at:", "if False:",
+        _SPARES,
+    ),
+    mutant(
+        "peer-that-stalls-is-asked-first", "2.10", _REPLICATION,
+        "        voters.sort(key=_rank)  # stable: no change without need\n", "",
+        _SPARES,
+    ),
+    mutant(
+        "reads-of-a-stalled-peer-wait", "2.10", _REPLICATION,
+        " or pr.sent_round < self._asked_round:", ":",
+        _SPARES,
+    ),
     mutant(
         "slow-disk-is-silent", "2.10", _FOLLOWER,
         "if last <= log.persisted_index or (late and log.persisted_index < previous):",

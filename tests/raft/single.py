@@ -30,7 +30,8 @@ class Single:
     ) -> None:  # fmt: skip
         configuration = configuration or members(1, 2, 3)
         self.now = 100.0
-        self.host = Host(1, configuration, options or RaftOptions())
+        # The followers the test plays get what is new at once.
+        self.host = Host(1, configuration, options or RaftOptions(spare_delay=0))
         self.host.amnesic = amnesic
         self.host.state = state or HardState(terms[-1] if terms else 0)
         self.host.disk.append([entry(i, term) for i, term in enumerate(terms, 1)])

@@ -446,7 +446,7 @@ class ReplicationBugTests(SynchronousTestCase):
 
     def test_uncommitted_entries_are_bounded(self) -> None:
         """Beyond the bound nothing is appended; one entry always may be."""
-        node = Single(options=RaftOptions(max_uncommitted_bytes=98))
+        node = Single(options=RaftOptions(max_uncommitted_bytes=98, spare_delay=0))
         node.lead_on()
         node.propose()
         node.propose()
@@ -457,7 +457,7 @@ class ReplicationBugTests(SynchronousTestCase):
 
     def test_lost_and_found_window(self) -> None:
         """A peer whose window was lost, and whose entries were compacted, gets a snapshot."""
-        node = Single(options=RaftOptions(window_messages=1))
+        node = Single(options=RaftOptions(window_messages=1, spare_delay=0))
         node.lead_on()
         for _ in range(4):
             node.propose()

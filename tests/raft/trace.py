@@ -79,7 +79,7 @@ class Script:
         self.hosts: dict[int, Host] = {}
         self.waiting: list[tuple[int, int, Message]] = []
         self.cuts: set[frozenset[int]] = set()
-        self.options = RaftOptions()
+        self.options = RaftOptions(spare_delay=0.0)
         self._told: dict[tuple[int, int, type], object] = {}
 
     def _is_news(self, source: int, target: int, message: Message) -> bool:
