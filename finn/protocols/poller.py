@@ -36,10 +36,11 @@ LONG = 0.005
 # Seconds to look for more events before sleeping, and after how long the reactor has its turn in
 # between. Whoever else wants the processor gets it meanwhile.
 LINGER = 100e-6
-LINGER_LONG = 100e-6
+LINGER_LONG = 300e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,
-# up to so many. With none to its credit it is tried at each so many-th batch, and far more seldom
-# where others took the processor for so many seconds: they do so each time it is offered.
+# up to so many. With none to its credit it is tried at each so many-th batch; and where others took
+# the processor for so many seconds, at half as many each time that happens again, as there they do
+# so whenever it is offered.
 CREDIT = 16
 PROBE = 16
 CONTENDED = 0.001
@@ -71,6 +72,7 @@ class Poller:
         self._lingers = lingers
         self._credit = 0
         self._unasked = PROBE  # batches until it is tried without credit
+        self._pause = PROBE  # batches to let pass when others want the processor
         self._looking = False  # the reactor is to call
         self.crowded = self.handling = self.has_more = False
         self._reactor = reactor
@@ -221,6 +223,8 @@ class Poller:
             events: list[tuple[int, int]] = poll(0, MOST)
             if events:
                 self._credit = min(CREDIT, self._credit + gain)
+                if self._credit == CREDIT:
+                    self._pause = PROBE
                 return events
             if now > end:
                 self._credit = max(0, self._credit - 1)
@@ -229,7 +233,7 @@ class Poller:
             before, now = now, time.perf_counter()
             if now - before > CONTENDED:
                 self._credit = gain = 0
-                self._unasked = PROBE_CONTENDED
+                self._unasked = self._pause = min(2 * self._pause, PROBE_CONTENDED)
         return []
 
     def _handle_all(self, events: list[tuple[int, int]]) -> None:

@@ -39,6 +39,7 @@ class Replication:
         self.due = True
         self.own_term_committed = False
         self._news_at: float | None = None
+        self._news = 0  # the commit index to tell
         self._voters: list[Progress] = []
         self._needed = 0
         self._spares_at: float | None = None
@@ -55,6 +56,7 @@ class Replication:
         """The commit index rose: tell it, if nothing else does so meanwhile."""
         if self._news_at is None:
             self._news_at = now + self._raft.options.commit_delay
+            self._news = self._raft.commit_index
 
     def tick(self, progress: dict[int, Progress], now: float) -> None:
         """Mark what is due by the clock."""
@@ -63,10 +65,13 @@ class Replication:
             if now >= pr.last_sent + heartbeat:
                 pr.heartbeat_due = self.due = True
         if self._news_at is not None and now >= self._news_at:
-            self._news_at = None
+            # Under load what rose meanwhile rides on entries, as what was to be told did.
             for pr in progress.values():
-                if pr.sent_commit < self._raft.commit_index and pr.state is ProgressState.REPLICATE:
+                if pr.sent_commit < self._news and pr.state is ProgressState.REPLICATE:
                     pr.heartbeat_due = self.due = True
+            self._news_at = None
+            if self._news < self._raft.commit_index:
+                self.commit_news(now)
         if self._spares_at is not None and now >= self._spares_at:
             self._spares_at = None
             self.due = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from unittest import skipUnless
@@ -354,27 +355,45 @@ class PollerTests(SynchronousTestCase):
         self.reactor.later[1]()
 
     def test_a_processor_that_others_want(self) -> None:
-        """Where it is not given back soon, it is hardly offered any more; what came is read."""
+        """Where it is not given back soon, it is offered more and more seldom; what came is read.
+
+        Once is no reason: where all goes well again, all is as before.
+        """
         self.linger()
         end = self.end()
+        offers: list[int] = []
+        batches = 0
 
         def others_run() -> None:
+            offers.append(batches)
             self.looks += 300
             end.far.send(b"meanwhile")
 
+        def run(count: int) -> None:
+            nonlocal batches
+            for _ in range(count):
+                batches += 1
+                end.far.send(b"x")
+                self.poller.doRead()
+
         self.on_yield = others_run
-        end.far.send(b"x")
-        self.poller.doRead()
+        run(1)
         self.assertEqual(self.events, [b"x", b"meanwhile"])
+        bound = poller_module.PROBE_CONTENDED
+        run(4 * bound)
+        gaps = [later - earlier for earlier, later in pairwise(offers)]
+        expected = [min(poller_module.PROBE << n, bound) for n in range(1, len(gaps) + 1)]
+        self.assertEqual(gaps, expected)
+        self.assertEqual(gaps[-2:], [bound, bound])
+        # Answers come at once for a while.
+        self.on_yield = lambda: end.far.send(b"y") if self.yields < 2 * poller_module.CREDIT else 0
         self.yields = 0
-        for _ in range(poller_module.PROBE_CONTENDED - 1):
-            end.far.send(b"x")
-            self.poller.doRead()
-        self.assertEqual(self.yields, 0)
-        for _ in range(3):
-            end.far.send(b"x")
-            self.poller.doRead()
-        self.assertEqual(self.yields, 1)
+        run(bound)
+        self.assertGreater(self.yields, poller_module.CREDIT)
+        del offers[:]
+        self.on_yield = others_run
+        run(3 * poller_module.PROBE)
+        self.assertEqual(offers[1] - offers[0], 2 * poller_module.PROBE)
 
     def test_after_a_full_batch_the_reactor_has_its_turn(self) -> None:
         """There may be more events than were handled: nobody needs to wait for them."""

@@ -98,8 +98,21 @@ class DriverTests(SynchronousTestCase):
         node.propose()
         node.acknowledge(2)
         node.acknowledge(3)
-        node.wait(0.006)
+        node.wait(0.011)
         self.assertEqual([m.leader_commit for m in node.said(AppendEntries)], [2, 2])
+
+    def test_commits_ride_on_entries(self) -> None:
+        """Where entries follow, no message is sent to tell of a commit alone."""
+        node = Single()
+        node.lead_on()
+        told = []
+        for _ in range(30):
+            node.propose()
+            told += node.said(AppendEntries, 2)[-1:]
+            node.gets(2, AppendReply(1, True, told[-1].round, node.raft.log.last_index))
+            node.wait(0.001)
+        self.assertEqual([m for m in node.said(AppendEntries, 2) if not m.entries], [])
+        self.assertEqual([m.leader_commit for m in told], list(range(1, 31)))
 
     def test_answers_are_few(self) -> None:
         """A message with entries gets one answer, when they are durable."""
