@@ -18,7 +18,7 @@ class RaftOptions:
         election_timeout: ``t``; a follower waits between ``t`` and ``2t`` for its leader. Votes are
             refused, the lease holds and CheckQuorum looks back for ``t``.
         lease_margin: part of ``t`` by which the lease is shorter, for clocks that drift.
-        commit_delay: news of a commit that rides on no entries is sent after so long, or twice that.
+        commit_delay: a commit that no entries tell of is told after so long, or twice that.
         suspect_delay: a follower that thinks its leader crashed waits so long, from and to.
         spare_delay: voters that no majority needs get what is new so much later; 0: with the rest.
         max_message_bytes: entries of one AppendEntries (or one entry, if larger).

@@ -74,7 +74,8 @@ READS = (
     ),
     mutant(
         "read-does-not-ask-anew", "3.3", "finn/raft/replication.py",
-        "                        self._send_empty(pr, shared, now)\n", "                        pass\n",
+        "            for pr in self._voters:\n                if pr.sent_round <= before:",
+        "            for pr in []:\n                if pr.sent_round <= before:",
         _BUGS + "round_of_before_the_read",
     ),
     mutant(
