@@ -207,7 +207,7 @@ class Leader:
         """Send what is due: entries, heartbeats, rounds for reads."""
         # BUGS 5.3 (etcd#7331, redisraft#18): before an entry of its own term is committed a new
         # leader does not know what is.
-        reads = self._reads.fresh and self._is_own_term_committed
+        reads = bool(self._reads.fresh) and self._is_own_term_committed
         if not (self._replication.due or reads):
             return
         before = self._rounds.newest
