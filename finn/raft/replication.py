@@ -43,6 +43,7 @@ class Replication:
         self._voters: list[Progress] = []
         self._needed = 0
         self._spares_at: float | None = None
+        self._spares_round = 0  # what others were asked when spares were put off
         self._asked_round = 0  # for reads
 
     def voters_are(self, voters: list[Progress], needed: int) -> None:
@@ -75,6 +76,10 @@ class Replication:
         if self._spares_at is not None and now >= self._spares_at:
             self._spares_at = None
             self.due = True
+            # With nothing but reads nobody holds more than others: who does not answer goes last.
+            first = self._voters[: self._needed]
+            slow = [pr for pr in first if pr.acked_round < self._spares_round]
+            self._voters.sort(key=slow.__contains__)
             for pr in self._voters:
                 if pr.next_index <= self._raft.log.last_index or pr.sent_round < self._asked_round:
                     pr.heartbeat_due = True
@@ -129,6 +134,7 @@ class Replication:
     def _later(self, now: float) -> None:
         if self._spares_at is None:
             self._spares_at = now + self._raft.options.spare_delay
+            self._spares_round = self._rounds.newest
 
     def _send_entries(
         self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float

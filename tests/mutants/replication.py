@@ -180,6 +180,11 @@ REPLICATION = (
         _SPARES,
     ),
     mutant(
+        "peer-that-stalls-is-asked-first-for-reads", "2.10", _REPLICATION,
+        "            self._voters.sort(key=slow.__contains__)\n", "",
+        _SPARES,
+    ),
+    mutant(
         "reads-of-a-stalled-peer-wait", "2.10", _REPLICATION,
         " or pr.sent_round < self._asked_round:", ":",
         _SPARES,
