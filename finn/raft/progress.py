@@ -38,6 +38,7 @@ class Progress:
         probe_round: PROBE: answers to rounds before this one say nothing about the probe.
         heartbeat_due: an empty AppendEntries is due if nothing else is sent.
         fetching: entries for it are being read from the store.
+        is_behind: more entries could be sent to it than its window or memory held.
         retry_at: no snapshot before this time.
         amnesic_round: round of the answer in which it first said that it is amnesic; 0: it is not.
         leave_at: set when the peer is no longer a member and its removal is committed: it is
@@ -47,7 +48,7 @@ class Progress:
     __slots__ = (
         "peer", "state", "match_index", "match_round", "next_index", "acked_round", "sent_round",
         "sent_commit", "last_heard", "last_sent", "connected", "probing", "heartbeat_due",
-        "fetching", "probe_round", "retry_at", "amnesic_round", "leave_at", "inflight",
+        "fetching", "is_behind", "probe_round", "retry_at", "amnesic_round", "leave_at", "inflight",
         "inflight_bytes",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class Progress:
         self.probe_round = 0
         self.heartbeat_due = True
         self.fetching = False
+        self.is_behind = False
         self.retry_at = 0.0
         self.amnesic_round = 0
         self.leave_at: float | None = None
@@ -78,6 +80,11 @@ class Progress:
             f"<Progress {self.state.value} match={self.match_index} next={self.next_index} "
             f"inflight={len(self.inflight)}>"
         )
+
+    @property
+    def in_step(self) -> bool:
+        """There is a link to it, and the logs agree."""
+        return self.connected and self.state is ProgressState.REPLICATE
 
     def probe(self, next_index: int, round: int) -> None:
         """Send one message at a time from ``next_index`` on, in rounds not before ``round``."""

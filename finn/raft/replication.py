@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _rank(pr: Progress) -> int:
     """Sort peers: those that answered for most of the log first, unusable ones last."""
-    return -pr.match_index if pr.connected and pr.state is ProgressState.REPLICATE else 1
+    return -pr.match_index if pr.in_step else 1
 
 
 class Replication:
@@ -43,7 +43,6 @@ class Replication:
         self._voters: list[Progress] = []
         self._needed = 0
         self._spares_at: float | None = None
-        self._spares_round = 0  # what others were asked when spares were put off
         self._asked_round = 0  # for reads
 
     def voters_are(self, voters: list[Progress], needed: int) -> None:
@@ -76,12 +75,9 @@ class Replication:
         if self._spares_at is not None and now >= self._spares_at:
             self._spares_at = None
             self.due = True
-            # With nothing but reads nobody holds more than others: who does not answer goes last.
-            first = self._voters[: self._needed]
-            slow = [pr for pr in first if pr.acked_round < self._spares_round]
-            self._voters.sort(key=slow.__contains__)
             for pr in self._voters:
-                if pr.next_index <= self._raft.log.last_index or pr.sent_round < self._asked_round:
+                lacks = pr.next_index <= self._raft.log.last_index and self._has_room(pr)
+                if pr.in_step and (lacks or pr.sent_round < self._asked_round):
                     pr.heartbeat_due = True
 
     def next_deadline(self, progress: dict[int, Progress]) -> float:
@@ -105,11 +101,12 @@ class Replication:
         shared: dict[tuple[int, bool, bool], AppendEntries] = {}
         last = self._raft.log.last_index
         before = self._rounds.newest
-        spares = self._spares()
+        spares = self._spares(reads)
         for pr in progress.values():
             if pr.next_index <= last and pr.connected:
                 if pr.heartbeat_due or pr not in spares:
                     self._send_entries(pr, shared, now)
+                    pr.is_behind = pr.next_index <= last
                 else:
                     self._later(now)
             if pr.heartbeat_due:
@@ -124,17 +121,28 @@ class Replication:
                     else:
                         self._send_empty(pr, shared, now)
 
-    def _spares(self) -> list[Progress]:
+    def _spares(self, reads: bool) -> list[Progress]:
+        """Return the voters whose turn is later; those that answer first are never among them."""
         voters, needed = self._voters, self._needed
         if len(voters) <= needed or not self._raft.options.spare_delay:
             return []
         voters.sort(key=_rank)  # stable: no change without need
-        return [pr for pr in voters[needed:] if pr.state is ProgressState.REPLICATE]
+        if needed and self._raft.log.persisted_index < voters[needed - 1].match_index:
+            needed += 1  # the own disk is slower than theirs: another one of them will be faster
+        spares = voters[needed:]
+        if reads and spares:
+            # With nothing but reads nobody holds more than others. Who owes an answer to what was
+            # asked before a question that a spare has answered goes last.
+            answered = max([pr.acked_round for pr in spares])
+            slow = [pr for pr in voters[:needed] if pr.acked_round < pr.sent_round < answered]
+            if slow:
+                voters.sort(key=lambda pr: (pr in slow, -pr.acked_round))
+                spares = voters[needed:]
+        return [pr for pr in spares if pr.in_step and not pr.is_behind]
 
     def _later(self, now: float) -> None:
         if self._spares_at is None:
             self._spares_at = now + self._raft.options.spare_delay
-            self._spares_round = self._rounds.newest
 
     def _send_entries(
         self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float
@@ -144,10 +152,7 @@ class Replication:
         last = log.last_index
         while pr.next_index <= last and not pr.fetching:
             if pr.state is ProgressState.REPLICATE:
-                if (
-                    len(pr.inflight) >= options.window_messages
-                    or pr.inflight_bytes >= options.window_bytes
-                ):
+                if not self._has_room(pr):
                     return
             elif pr.state is ProgressState.SNAPSHOT or pr.probing:
                 return
@@ -165,6 +170,12 @@ class Replication:
                     return
                 message = shared[key] = self._message(first - 1, entries, key[2], now)
             self._send(pr, message, now)
+
+    def _has_room(self, pr: Progress) -> bool:
+        options = self._raft.options
+        return (
+            len(pr.inflight) < options.window_messages and pr.inflight_bytes < options.window_bytes
+        )
 
     def _knows_amnesia(self, pr: Progress) -> bool:
         # Before the own term is committed, an earlier leader may have committed more.

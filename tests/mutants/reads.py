@@ -15,7 +15,8 @@ READS = (
     # 3.1
     mutant(
         "new-leader-reads-at-once", "3.1", _LEADER,
-        "reads = self._reads.fresh and self._is_own_term_committed", "reads = self._reads.fresh",
+        "reads = bool(self._reads.fresh) and self._is_own_term_committed",
+        "reads = bool(self._reads.fresh)",
         _BUGS + "new_leader_waits_for_its_term",
     ),
     mutant(

@@ -10,6 +10,7 @@ _REPLICATION = "finn/raft/replication.py"
 _LOG = "finn/raft/log.py"
 _BUGS = "tests.raft.test_bugs.ReplicationBugTests.test_"
 _SPARES = "tests.raft.test_traces.TraceTests.test_spares"
+_SPARE_TESTS = "tests.raft.test_spares.SpareTests.test_"
 _MEMBERS = "tests.raft.test_bugs.MembershipBugTests.test_"
 
 REPLICATION = (
@@ -171,7 +172,7 @@ REPLICATION = (
     # 2.10
     mutant(
         "spares-are-forgotten", "2.10", _REPLICATION,
-        "if self._spares_at is not None and now >= self._spares_at:", "if False:",
+        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):", "if False:",
         _SPARES,
     ),
     mutant(
@@ -180,13 +181,38 @@ REPLICATION = (
         _SPARES,
     ),
     mutant(
+        "slow-disk-of-the-leader-delays-all", "2.10", _REPLICATION,
+        "if needed and self._raft.log.persisted_index < voters[needed - 1].match_index:",
+        "if False:",
+        _SPARE_TESTS + "slow_disk_of_the_leader",
+    ),
+    mutant(
+        "spare-without-a-link-is-written-to", "2.10", _REPLICATION,
+        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):",
+        "if lacks or pr.sent_round < self._asked_round:",
+        _SPARE_TESTS + "no_storm",
+    ),
+    mutant(
+        "spare-with-a-full-window-is-written-to", "2.10", _REPLICATION,
+        "pr.next_index <= self._raft.log.last_index and self._has_room(pr)",
+        "pr.next_index <= self._raft.log.last_index",
+        _SPARE_TESTS + "no_storm",
+    ),
+    mutant(
+        "voter-that-is-behind-is-put-off", "2.10", _REPLICATION,
+        "if pr.in_step and not pr.is_behind]", "if pr.in_step]",
+        _SPARE_TESTS + "catching_up_takes_no_delays",
+    ),
+    mutant(
         "peer-that-stalls-is-asked-first-for-reads", "2.10", _REPLICATION,
-        "            self._voters.sort(key=slow.__contains__)\n", "",
+        "            if slow:\n", "            if False:\n",
         _SPARES,
+        _SPARE_TESTS + "one_that_stalls_is_asked_first_once",
     ),
     mutant(
         "reads-of-a-stalled-peer-wait", "2.10", _REPLICATION,
-        " or pr.sent_round < self._asked_round:", ":",
+        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):",
+        "if pr.in_step and lacks:",
         _SPARES,
     ),
     mutant(

@@ -1,0 +1,126 @@
+"""When spares, the voters that no majority needs, are asked: see also ``traces/spares.txt``."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.raft import RaftOptions
+from finn.raft.messages import AppendEntries, AppendReply
+from finn.raft.progress import ProgressState
+from tests.raft.host import members
+from tests.raft.single import Single
+
+DELAY = 0.002
+
+
+class SpareTests(SynchronousTestCase):
+    """A leader whose followers the test plays."""
+
+    def lead(self, voters: int, **options: int) -> Single:
+        """Return a leader of so many voters, in step with all of them."""
+        node = Single(
+            members(*range(1, voters + 1)), options=RaftOptions(spare_delay=DELAY, **options)
+        )
+        node.lead_on()
+        node.wait(0.11)
+        for peer in range(2, voters + 1):
+            node.acknowledge(peer)
+        node.sent.clear()
+        return node
+
+    def answer(self, node: Single, *peers: int) -> None:
+        """Let peers answer all that they were sent."""
+        for peer in peers:
+            for message in node.said(AppendEntries, peer):
+                last = message.prev_log_index + len(message.entries)
+                node.gets(peer, AppendReply(message.term, True, message.round, last))
+
+    def asked(self, node: Single) -> list[int]:
+        return [peer for peer, message in node.sent if isinstance(message, AppendEntries)]
+
+    def test_as_many_as_make_a_majority(self) -> None:
+        """Of any number of voters; the others follow when the delay is over."""
+        for voters, needed in ((2, 1), (3, 1), (4, 2), (5, 2), (7, 3)):
+            node = self.lead(voters)
+            node.propose()
+            self.assertEqual(len(self.asked(node)), needed)
+            node.wait(DELAY)
+            self.assertEqual(sorted(self.asked(node)), list(range(2, voters + 1)))
+            node.raft.read_index("a", node.now)
+            node.sent.clear()
+            node.drain()
+            self.assertEqual(len(self.asked(node)), needed)
+            node.wait(DELAY)
+            self.assertEqual(sorted(self.asked(node)), list(range(2, voters + 1)))
+
+    def test_slow_disk_of_the_leader(self) -> None:
+        """Where the others' disks are faster, a majority of those is asked at once."""
+        node = self.lead(3)
+        node.host.slow = True
+        for n in range(5):
+            node.propose()
+            self.answer(node, 2, 3)
+            committed = node.raft.commit_index == node.raft.log.last_index
+            self.assertEqual(committed, n > 0, n)  # that it is slow shows with the first
+            node.wait(DELAY)
+            self.answer(node, 2, 3)
+        node.host.slow = False
+        node.sync()
+        node.propose()
+        self.assertEqual(len(self.asked(node)), 1)
+
+    def test_one_that_stalls_is_asked_first_once(self) -> None:
+        """With nothing but reads, and answers that take longer than the delay."""
+        node = self.lead(3)
+        first = []
+        for n in range(5):
+            node.raft.read_index(n, node.now)
+            node.drain()
+            first.append(self.asked(node)[0])
+            node.wait(0.003)
+            node.said(AppendEntries, 2)
+            self.answer(node, 3)
+            self.assertEqual(len(node.host.reads), n + 1)
+        self.assertEqual(first, [2, 3, 3, 3, 3])
+
+    def test_no_storm(self) -> None:
+        """Who can take no entries gets none every two milliseconds, but heartbeats as ever."""
+        for kind in ("link lost", "probed", "full window"):
+            node = self.lead(5, window_messages=4)
+            if kind == "link lost":
+                node.raft.peer_lost(5, node.now)
+            elif kind == "probed":
+                node.raft.peer_connected(5, node.now)
+            node.sent.clear()
+            count = 0
+            for _ in range(500):
+                node.propose()
+                for _ in range(2):
+                    self.answer(node, 2, 3, 4)
+                count += len(node.said(AppendEntries, 5))
+                node.wait(0.001)
+            self.assertEqual(node.raft.commit_index, node.raft.log.last_index)
+            # Every 100 ms a heartbeat, every 5 ms at most the news of commits.
+            self.assertLess(count, 110, kind)
+
+    def test_catching_up_takes_no_delays(self) -> None:
+        """A voter that comes back gets what it lacks as fast as it takes it."""
+        node = self.lead(3, window_messages=2, max_message_bytes=200)
+        node.raft.peer_lost(3, node.now)
+        for _ in range(50):
+            node.propose()
+            self.answer(node, 2)
+        node.raft.peer_connected(3, node.now)
+        node.drain()
+        probe = node.said(AppendEntries, 3)[-1]
+        node.gets(3, AppendReply(1, False, probe.round, 0, probe.prev_log_index, 2))
+        assert node.raft.leader is not None
+        progress = node.raft.leader.progress[3]
+        for _ in range(100):
+            self.answer(node, 3)
+        self.assertIs(progress.state, ProgressState.REPLICATE)
+        self.assertEqual(progress.match_index, node.raft.log.last_index)
+        # Now it is a spare again.
+        self.answer(node, 2)
+        node.propose()
+        self.assertEqual(self.asked(node), [2])
