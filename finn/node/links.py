@@ -183,7 +183,9 @@ class Links:
         raft = node.raft
         if raft is None:
             return
-        if refused and peer_id == raft.leader_id:
+        if refused and peer_id == raft.leader_id and peer_id not in self._incoming:
+            # While its own link is up it lives, and may hold a lease: it stops, or something
+            # between refuses for it. When that link is lost too, it is dialled again.
             raft.leader_suspect(node.now())
             node.wake()
         elif (dialer := self._dialers.get(peer_id)) and dialer.problem == REMOVED:

@@ -135,7 +135,8 @@ class ClientConnection(ReplyPipeline):
     def readConnectionLost(self) -> None:
         # A client that ends its side after a pipeline still gets the replies.
         if self._successor is not None:
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            # A member never ends one side alone: it is gone, and who writes to it would wait.
+            self.transport.abortConnection()  # type: ignore[union-attr]
         else:
             self._refuse(b"")
 

@@ -51,6 +51,18 @@ READS = (
         _NODE + "a_kept_lease_ends_with_the_next_input",
     ),
     mutant(
+        "leader-whose-port-refuses-is-dead", "3.2", "finn/node/links.py",
+        "if refused and peer_id == raft.leader_id and peer_id not in self._incoming:",
+        "if refused and peer_id == raft.leader_id:",
+        "tests.node.test_suspicion.SuspicionTests.test_a_leader_whose_port_refuses_lives",
+    ),
+    mutant(
+        "dead-leaders-link-stays", "3.2", "finn/protocols/connection.py",
+        "            self.transport.abortConnection()  # type: ignore[union-attr]\n",
+        "            self.transport.loseConnection()  # type: ignore[union-attr]\n",
+        "tests.node.test_suspicion.SuspicionTests.test_when_its_link_is_lost_too_it_is_dead",
+    ),
+    mutant(
         "deposed-leader-serves-what-waits", "3.2", _READS,
         "return [(token, -1) for token in tokens]", "return [(token, 0) for token in tokens]",
         _BUGS + "deposed_leader",

@@ -165,7 +165,8 @@ class OutcomeTests(SynchronousTestCase):
         network.heal()
         known = self.raft(successor).node_id
         self.cluster.wait_until(lambda: self.raft(asker).leader_id == known)
-        self.assertEqual(self.cluster.result(outcome, 0.02), 1)
+        # Before a sweep, though the network may lose a segment.
+        self.assertEqual(self.cluster.result(outcome, 0.3), 1)
 
     def test_a_forwarded_write_is_not_sent_twice(self) -> None:
         """Its answer got lost: nobody but the sender may decide to try again."""

@@ -1,0 +1,45 @@
+"""When a follower takes its leader for dead before the election timeout."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.machines.kv import KV
+from finn.testing.cluster import MemoryCluster
+
+
+class SuspicionTests(SynchronousTestCase):
+    """A cluster of three."""
+
+    def setUp(self) -> None:
+        self.cluster = MemoryCluster(KV, size=3, seed=7)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.term = self.cluster.nodes[self.leader].raft.current_term
+
+    def refuse(self) -> None:
+        """Have the leader's port refuse while it lives, and a follower dial it anew."""
+        leader = self.cluster.nodes[self.leader]
+        self.follower = self.cluster.nodes[(self.leader + 1) % 3]
+        self.cluster.result(leader.port.stopListening())
+        dialer = self.follower.links._dialers[leader.identity.node_id]
+        dialer.link.abort("the test says so")
+        self.cluster.wait_until(lambda: dialer.problem)
+
+    def test_a_leader_whose_port_refuses_lives(self) -> None:
+        """Its own link says so, and it may hold a lease: nobody campaigns."""
+        self.refuse()
+        self.cluster.advance(0.5)
+        for node in self.cluster.nodes:
+            self.assertEqual(node.raft.current_term, self.term)
+            self.assertFalse(node.raft.timer.suspect)
+        self.assertEqual(self.cluster.leader(), self.leader)
+
+    def test_when_its_link_is_lost_too_it_is_dead(self) -> None:
+        """The election does not wait for the timeout."""
+        self.refuse()
+        self.cluster.crash(self.leader)
+        self.cluster.advance(0.4)
+        left = [n for i, n in enumerate(self.cluster.nodes) if i != self.leader]
+        self.assertEqual(len([n for n in left if n.raft.leader is not None]), 1)
