@@ -34,7 +34,8 @@ MOST = 64
 LONG = 0.005
 
 # Seconds to look for more events before sleeping, and after how long the reactor has its turn in
-# between. Whoever else wants the processor gets it meanwhile.
+# between; its other descriptors have theirs after two of these. Whoever else wants the processor
+# gets it meanwhile.
 LINGER = 100e-6
 LINGER_LONG = 300e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,

@@ -115,6 +115,7 @@ class Leader:
         while uncommitted and uncommitted[0][0] <= index:
             self._uncommitted_bytes -= uncommitted.popleft()[1]
         self._replication.commit_news(raft.now)
+        self._replication.majority_answered()
         if not had_own:
             self._replication.own_term_committed = True
         self._maybe_promote()
@@ -141,7 +142,10 @@ class Leader:
         if reply.round > progress.acked_round:
             progress.acked_round = reply.round
             if self._reads.is_waiting:
-                self._raft.out.serve_reads(self._reads.answered(self._majority_round()))
+                served = self._reads.answered(self._majority_round())
+                if served:
+                    self._raft.out.serve_reads(served)
+                    self._replication.majority_answered()
         if not reply.success:
             self._replication.refused(progress, reply)
             return

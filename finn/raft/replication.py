@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from finn.raft.server import Server
 
 
+# All voters are asked at once each so many sends: a prime number, as what is sent may alternate.
+RACE = 61
+
+
 def _rank(pr: Progress) -> int:
     """Sort peers: those that answered for most of the log first, unusable ones last."""
     return -pr.match_index if pr.in_step else 1
@@ -25,8 +29,9 @@ class Replication:
 
     Voters that no majority needs are spares: they get entries and rounds ``spare_delay`` later, for
     all of that time at once, which saves their work and the leader's ("thrifty", Moraru et al.,
-    SOSP 2013, section 6.2). Whoever holds most is no spare, so one that stalls is one soon. It is
-    a matter of when messages are sent, on which safety never rests.
+    SOSP 2013, section 6.2). Whoever holds most is no spare, so one that stalls is one soon; and now
+    and then all are asked at once, which shows who is the fastest. It is a matter of when messages
+    are sent, on which safety never rests.
 
     Attributes:
         due: something may have to be sent.
@@ -44,6 +49,8 @@ class Replication:
         self._needed = 0
         self._spares_at: float | None = None
         self._asked_round = 0  # for reads
+        self._sends = 0
+        self._racing = False
 
     def voters_are(self, voters: list[Progress], needed: int) -> None:
         """Take the voters but this node, and how many of them make a majority."""
@@ -130,6 +137,10 @@ class Replication:
         if needed and self._raft.log.persisted_index < voters[needed - 1].match_index:
             needed += 1  # the own disk is slower than theirs: another one of them will be faster
         spares = voters[needed:]
+        self._sends += 1
+        if self._sends % RACE == 0:
+            self._racing = True
+            return []
         if reads and spares:
             # With nothing but reads nobody holds more than others. Who owes an answer to what was
             # asked before a question that a spare has answered goes last.
@@ -139,6 +150,12 @@ class Replication:
                 voters.sort(key=lambda pr: (pr in slow, -pr.acked_round))
                 spares = voters[needed:]
         return [pr for pr in spares if pr.in_step and not pr.is_behind]
+
+    def majority_answered(self) -> None:
+        """A majority holds something new, or answered a round: if all were asked, sort them."""
+        if self._racing:
+            self._racing = False
+            self._voters.sort(key=lambda pr: (_rank(pr), -pr.acked_round))
 
     def _later(self, now: float) -> None:
         if self._spares_at is None:

@@ -199,6 +199,16 @@ REPLICATION = (
         _SPARE_TESTS + "no_storm",
     ),
     mutant(
+        "slow-follower-stays-first", "2.10", _REPLICATION,
+        "            self._racing = True\n", "",
+        _SPARE_TESTS + "the_fastest_is_asked",
+    ),
+    mutant(
+        "probe-is-put-off", "2.10", _REPLICATION,
+        "if pr.in_step and not pr.is_behind]", "if not pr.is_behind]",
+        _SPARE_TESTS + "a_probe_is_not_put_off",
+    ),
+    mutant(
         "voter-that-is-behind-is-put-off", "2.10", _REPLICATION,
         "if pr.in_step and not pr.is_behind]", "if pr.in_step]",
         _SPARE_TESTS + "catching_up_takes_no_delays",

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.raft import RaftOptions
 from finn.raft.messages import AppendEntries, AppendReply
 from finn.raft.progress import ProgressState
+from finn.raft.replication import RACE
 from tests.raft.host import members
 from tests.raft.single import Single
 
@@ -82,6 +83,39 @@ class SpareTests(SynchronousTestCase):
             self.answer(node, 3)
             self.assertEqual(len(node.host.reads), n + 1)
         self.assertEqual(first, [2, 3, 3, 3, 3])
+
+    def test_the_fastest_is_asked(self) -> None:
+        """Whoever answers first where all are asked: for writes that do not overlap, and reads."""
+        for reads in (False, True):
+            node = self.lead(3)
+            for n in range(2 * RACE):
+                if reads:
+                    node.raft.read_index(n, node.now)
+                    node.drain()
+                else:
+                    node.propose()
+                first = self.asked(node)[0]
+                # Of those who were asked 3 answers at once, 2 after a millisecond.
+                self.answer(node, 3)
+                node.wait(0.001)
+                self.answer(node, 2)
+                node.wait(0.01)
+                self.answer(node, 2, 3)
+                node.sent.clear()
+            self.assertEqual(first, 3, reads)
+
+    def test_a_probe_is_not_put_off(self) -> None:
+        """Where the logs do not agree yet, nothing waits."""
+        node = self.lead(3)
+        node.raft.peer_lost(3, node.now)
+        for _ in range(5):
+            node.propose()
+            self.answer(node, 2)
+        node.raft.peer_connected(3, node.now)
+        node.drain()
+        probe = node.said(AppendEntries, 3)[-1]
+        node.gets(3, AppendReply(1, False, probe.round, 0, probe.prev_log_index, 2))
+        self.assertEqual(self.asked(node), [3])
 
     def test_no_storm(self) -> None:
         """Who can take no entries gets none every two milliseconds, but heartbeats as ever."""
