@@ -214,10 +214,9 @@ class Leader:
         reads = bool(self._reads.fresh) and self._is_own_term_committed
         if not (self._replication.due or reads):
             return
-        before = self._rounds.newest
         self._replication.send(self.progress, reads, now)
         if reads:
-            self._reads.sent(before + 1, self._raft.commit_index)
+            self._reads.sent(self._replication.asked_round, self._raft.commit_index)
             if self._majority_round() == ALWAYS:
                 self._raft.out.serve_reads(self._reads.answered(ALWAYS))
 

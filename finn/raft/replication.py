@@ -36,6 +36,7 @@ class Replication:
     Attributes:
         due: something may have to be sent.
         own_term_committed: the commit index covers all that any earlier leader committed.
+        asked_round: reads that were asked for last need answers to this round or a later one.
     """
 
     def __init__(self, raft: Server, rounds: Rounds) -> None:
@@ -48,13 +49,13 @@ class Replication:
         self._voters: list[Progress] = []
         self._needed = 0
         self._spares_at: float | None = None
-        self._asked_round = 0  # for reads
+        self.asked_round = 0
         self._sends = 0
         self._racing = False
 
     def voters_are(self, voters: list[Progress], needed: int) -> None:
         """Take the voters but this node, and how many of them make a majority."""
-        self._voters = voters.copy()
+        self._voters = voters.copy()  # in an order of its own
         self._needed = needed
 
     # -- when -------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ class Replication:
             self.due = True
             for pr in self._voters:
                 lacks = pr.next_index <= self._raft.log.last_index and self._has_room(pr)
-                if pr.in_step and (lacks or pr.sent_round < self._asked_round):
+                if pr.in_step and (lacks or pr.sent_round < self.asked_round):
                     pr.heartbeat_due = True
 
     def next_deadline(self, progress: dict[int, Progress]) -> float:
@@ -107,7 +108,9 @@ class Replication:
         self.due = False
         shared: dict[tuple[int, bool, bool], AppendEntries] = {}
         last = self._raft.log.last_index
-        before = self._rounds.newest
+        if reads:
+            # Thesis 6.4: a majority has to be heard *after* the read came.
+            self.asked_round = self._rounds.newest + 1
         spares = self._spares(reads)
         for pr in progress.values():
             if pr.next_index <= last and pr.connected:
@@ -119,10 +122,8 @@ class Replication:
             if pr.heartbeat_due:
                 self._send_empty(pr, shared, now)
         if reads:
-            # Thesis 6.4: a majority has to be heard *after* the read came.
-            self._asked_round = before + 1
             for pr in self._voters:
-                if pr.sent_round <= before:
+                if pr.sent_round < self.asked_round:
                     if pr in spares:
                         self._later(now)
                     else:

@@ -81,14 +81,14 @@ READS = (
     ),
     mutant(
         "round-of-before-the-read-counts", "3.3", _LEADER,
-        "self._reads.sent(before + 1, self._raft.commit_index)",
-        "self._reads.sent(before, self._raft.commit_index)",
+        "self._reads.sent(self._replication.asked_round, self._raft.commit_index)",
+        "self._reads.sent(self._replication.asked_round - 1, self._raft.commit_index)",
         _BUGS + "round_of_before_the_read",
     ),
     mutant(
         "read-does-not-ask-anew", "3.3", "finn/raft/replication.py",
-        "            for pr in self._voters:\n                if pr.sent_round <= before:",
-        "            for pr in []:\n                if pr.sent_round <= before:",
+        "            for pr in self._voters:\n                if pr.sent_round < self.asked_round:",
+        "            for pr in []:\n                if pr.sent_round < self.asked_round:",
         _BUGS + "round_of_before_the_read",
     ),
     mutant(

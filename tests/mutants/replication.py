@@ -172,7 +172,7 @@ REPLICATION = (
     # 2.10
     mutant(
         "spares-are-forgotten", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):", "if False:",
+        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):", "if False:",
         _SPARES,
     ),
     mutant(
@@ -188,8 +188,8 @@ REPLICATION = (
     ),
     mutant(
         "spare-without-a-link-is-written-to", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):",
-        "if lacks or pr.sent_round < self._asked_round:",
+        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):",
+        "if lacks or pr.sent_round < self.asked_round:",
         _SPARE_TESTS + "no_storm",
     ),
     mutant(
@@ -221,7 +221,7 @@ REPLICATION = (
     ),
     mutant(
         "reads-of-a-stalled-peer-wait", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self._asked_round):",
+        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):",
         "if pr.in_step and lacks:",
         _SPARES,
     ),

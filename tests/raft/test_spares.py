@@ -39,6 +39,17 @@ class SpareTests(SynchronousTestCase):
     def asked(self, node: Single) -> list[int]:
         return [peer for peer, message in node.sent if isinstance(message, AppendEntries)]
 
+    def come_back(self, node: Single, missed: int) -> None:
+        """Let 3 miss so many writes, and refuse the probe when its link is there again."""
+        node.raft.peer_lost(3, node.now)
+        for _ in range(missed):
+            node.propose()
+            self.answer(node, 2)
+        node.raft.peer_connected(3, node.now)
+        node.drain()
+        probe = node.said(AppendEntries, 3)[-1]
+        node.gets(3, AppendReply(1, False, probe.round, 0, probe.prev_log_index, 2))
+
     def test_as_many_as_make_a_majority(self) -> None:
         """Of any number of voters; the others follow when the delay is over."""
         for voters, needed in ((2, 1), (3, 1), (4, 2), (5, 2), (7, 3)):
@@ -107,14 +118,7 @@ class SpareTests(SynchronousTestCase):
     def test_a_probe_is_not_put_off(self) -> None:
         """Where the logs do not agree yet, nothing waits."""
         node = self.lead(3)
-        node.raft.peer_lost(3, node.now)
-        for _ in range(5):
-            node.propose()
-            self.answer(node, 2)
-        node.raft.peer_connected(3, node.now)
-        node.drain()
-        probe = node.said(AppendEntries, 3)[-1]
-        node.gets(3, AppendReply(1, False, probe.round, 0, probe.prev_log_index, 2))
+        self.come_back(node, 5)
         self.assertEqual(self.asked(node), [3])
 
     def test_no_storm(self) -> None:
@@ -140,14 +144,7 @@ class SpareTests(SynchronousTestCase):
     def test_catching_up_takes_no_delays(self) -> None:
         """A voter that comes back gets what it lacks as fast as it takes it."""
         node = self.lead(3, window_messages=2, max_message_bytes=200)
-        node.raft.peer_lost(3, node.now)
-        for _ in range(50):
-            node.propose()
-            self.answer(node, 2)
-        node.raft.peer_connected(3, node.now)
-        node.drain()
-        probe = node.said(AppendEntries, 3)[-1]
-        node.gets(3, AppendReply(1, False, probe.round, 0, probe.prev_log_index, 2))
+        self.come_back(node, 50)
         assert node.raft.leader is not None
         progress = node.raft.leader.progress[3]
         for _ in range(100):
