@@ -115,7 +115,7 @@ class Leader:
         while uncommitted and uncommitted[0][0] <= index:
             self._uncommitted_bytes -= uncommitted.popleft()[1]
         self._replication.commit_news(raft.now)
-        self._replication.majority_answered()
+        self._replication.majority_answered(self._reads.is_waiting)
         if not had_own:
             self._replication.own_term_committed = True
         self._maybe_promote()
@@ -145,7 +145,7 @@ class Leader:
                 served = self._reads.answered(self._majority_round())
                 if served:
                     self._raft.out.serve_reads(served)
-                    self._replication.majority_answered()
+                    self._replication.majority_answered(self._reads.is_waiting)
         if not reply.success:
             self._replication.refused(progress, reply)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from finn.raft.entries import Entry
@@ -29,9 +30,9 @@ class Replication:
 
     Voters that no majority needs are spares: they get entries and rounds ``spare_delay`` later, for
     all of that time at once, which saves their work and the leader's ("thrifty", Moraru et al.,
-    SOSP 2013, section 6.2). Whoever holds most is no spare, so one that stalls is one soon; and now
-    and then all are asked at once, which shows who is the fastest. It is a matter of when messages
-    are sent, on which safety never rests.
+    SOSP 2013, section 6.2), and sooner when the others do not answer. Whoever holds most is no
+    spare, so one that stalls is one soon; and now and then all are asked at once, which shows who
+    is the fastest. It is a matter of when messages are sent, on which safety never rests.
 
     Attributes:
         due: something may have to be sent.
@@ -48,7 +49,8 @@ class Replication:
         self._news = 0  # the commit index to tell
         self._voters: list[Progress] = []
         self._needed = 0
-        self._spares_at: float | None = None
+        self._put_off_at: float | None = None  # since when spares lack something
+        self._asked_at: float | None = None  # since when a majority has not answered
         self.asked_round = 0
         self._sends = 0
         self._racing = False
@@ -74,14 +76,16 @@ class Replication:
                 pr.heartbeat_due = self.due = True
         if self._news_at is not None and now >= self._news_at:
             # Under load what rose meanwhile rides on entries, as what was to be told did.
+            last = self._raft.log.last_index
             for pr in progress.values():
                 if pr.sent_commit < self._news and pr.state is ProgressState.REPLICATE:
-                    pr.heartbeat_due = self.due = True
+                    if self._put_off_at is None or pr.next_index > last or not pr.connected:
+                        pr.heartbeat_due = self.due = True
             self._news_at = None
             if self._news < self._raft.commit_index:
                 self.commit_news(now)
-        if self._spares_at is not None and now >= self._spares_at:
-            self._spares_at = None
+        if now >= self._spares_at:
+            self._put_off_at = self._asked_at = None
             self.due = True
             for pr in self._voters:
                 lacks = pr.next_index <= self._raft.log.last_index and self._has_room(pr)
@@ -97,9 +101,18 @@ class Replication:
         deadline += self._raft.options.heartbeat
         if self._news_at is not None and self._news_at < deadline:
             deadline = self._news_at
-        if self._spares_at is not None and self._spares_at < deadline:
-            deadline = self._spares_at
-        return deadline
+        return min(deadline, self._spares_at)
+
+    @property
+    def _spares_at(self) -> float:
+        """When it is the spares' turn."""
+        if self._put_off_at is None:
+            return math.inf
+        options = self._raft.options
+        spares_at = self._put_off_at + options.spare_delay
+        if self._asked_at is None:
+            return spares_at
+        return min(spares_at, self._asked_at + options.hedge_delay)
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -152,15 +165,21 @@ class Replication:
                 spares = voters[needed:]
         return [pr for pr in spares if pr.in_step and not pr.is_behind]
 
-    def majority_answered(self) -> None:
+    def majority_answered(self, reads_wait: bool) -> None:
         """A majority holds something new, or answered a round: if all were asked, sort them."""
+        raft = self._raft
+        # It owes answers to what was asked later than that: it has some more time for them.
+        owes = reads_wait or raft.commit_index < raft.log.last_index
+        self._asked_at = raft.now if owes else None
         if self._racing:
             self._racing = False
             self._voters.sort(key=lambda pr: (_rank(pr), -pr.acked_round))
 
     def _later(self, now: float) -> None:
-        if self._spares_at is None:
-            self._spares_at = now + self._raft.options.spare_delay
+        if self._put_off_at is None:
+            self._put_off_at = now
+        if self._asked_at is None:
+            self._asked_at = now
 
     def _send_entries(
         self, pr: Progress, shared: dict[tuple[int, bool, bool], AppendEntries], now: float

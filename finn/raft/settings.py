@@ -21,6 +21,7 @@ class RaftOptions:
         commit_delay: a commit that no entries tell of is told after so long, or twice that.
         suspect_delay: a follower that thinks its leader crashed waits so long, from and to.
         spare_delay: voters that no majority needs get what is new so much later; 0: with the rest.
+        hedge_delay: they get it when no majority has answered for so long.
         max_message_bytes: entries of one AppendEntries (or one entry, if larger).
         window_messages: AppendEntries with entries in flight to a peer.
         window_bytes: the same in bytes.
@@ -35,7 +36,8 @@ class RaftOptions:
     lease_margin: float = 0.1
     commit_delay: float = 0.005
     suspect_delay: tuple[float, float] = (0.010, 0.050)
-    spare_delay: float = 0.002
+    spare_delay: float = 0.010
+    hedge_delay: float = 0.004
     max_message_bytes: int = MIB
     window_messages: int = 256
     window_bytes: int = 8 * MIB

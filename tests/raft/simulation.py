@@ -108,7 +108,8 @@ class Simulation:
             max_message_bytes=random.choice([100, 1000, 1 << 20]),
             window_messages=random.choice([1, 3, 256]),
             memory_bytes=random.choice([500, 1 << 20]),
-            spare_delay=(0.0, 0.002, 0.05)[seed % 3],
+            spare_delay=(0.0, 0.01, 0.05)[seed % 3],
+            hedge_delay=(0.004, 0.05)[seed // 3 % 2],
         )
         founded = members(*range(1, random.choice([3, 3, 4, 5]) + 1))
         self.hosts = {m.id: Host(m.id, founded, self.options, seed) for m in founded.members}

@@ -11,7 +11,8 @@ from finn.raft.replication import RACE
 from tests.raft.host import members
 from tests.raft.single import Single
 
-DELAY = 0.002
+DELAY = 0.010
+HEDGE = 0.004
 
 
 class SpareTests(SynchronousTestCase):
@@ -20,7 +21,8 @@ class SpareTests(SynchronousTestCase):
     def lead(self, voters: int, **options: int) -> Single:
         """Return a leader of so many voters, in step with all of them."""
         node = Single(
-            members(*range(1, voters + 1)), options=RaftOptions(spare_delay=DELAY, **options)
+            members(*range(1, voters + 1)),
+            options=RaftOptions(spare_delay=DELAY, hedge_delay=HEDGE, **options),
         )
         node.lead_on()
         node.wait(0.11)
@@ -65,6 +67,41 @@ class SpareTests(SynchronousTestCase):
             node.wait(DELAY)
             self.assertEqual(sorted(self.asked(node)), list(range(2, voters + 1)))
 
+    def test_sooner_where_no_majority_answers(self) -> None:
+        """Of entries and reads; what was answered in time leaves the spares their delay."""
+        for reads in (False, True):
+            node = self.lead(3)
+
+            def ask() -> None:
+                if reads:
+                    node.raft.read_index("a", node.now)
+                    node.drain()
+                else:
+                    node.propose()
+
+            ask()
+            node.wait(HEDGE)
+            self.assertEqual(self.asked(node), [2, 3])
+            self.answer(node, 2, 3)
+            node.wait(2 * DELAY)  # what followers are told of the commit
+            node.sent.clear()
+            ask()
+            node.wait(0.003)
+            ask()
+            node.wait(0.0005)
+            first = node.sent.pop(0)
+            self.assertEqual(self.asked(node), [2])
+            last = first[1].prev_log_index + len(first[1].entries)
+            node.gets(2, AppendReply(1, True, first[1].round, last))
+            # The first is answered: the second has its own time, counted from then.
+            node.wait(HEDGE - 0.0001)
+            self.assertEqual(self.asked(node), [2])
+            self.answer(node, 2)
+            node.wait(DELAY - HEDGE - 0.0036)
+            self.assertNotIn(3, self.asked(node))
+            node.wait(0.0003)
+            self.assertIn(3, self.asked(node))
+
     def test_slow_disk_of_the_leader(self) -> None:
         """Where the others' disks are faster, a majority of those is asked at once."""
         node = self.lead(3)
@@ -89,7 +126,7 @@ class SpareTests(SynchronousTestCase):
             node.raft.read_index(n, node.now)
             node.drain()
             first.append(self.asked(node)[0])
-            node.wait(0.003)
+            node.wait(HEDGE)
             node.said(AppendEntries, 2)
             self.answer(node, 3)
             self.assertEqual(len(node.host.reads), n + 1)
@@ -122,7 +159,7 @@ class SpareTests(SynchronousTestCase):
         self.assertEqual(self.asked(node), [3])
 
     def test_no_storm(self) -> None:
-        """Who can take no entries gets none every two milliseconds, but heartbeats as ever."""
+        """Who can take no entries gets none every few milliseconds, but heartbeats as ever."""
         for kind in ("link lost", "probed", "full window"):
             node = self.lead(5, window_messages=4)
             if kind == "link lost":
