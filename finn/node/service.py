@@ -114,9 +114,9 @@ class Node(MultiService):
         self._wall: Callable[[], float] = wall or reactor.seconds
         self.files: IFiles = files or OSFiles()
         self.boot_id: Callable[[], str] = boot_id or (lambda: read_boot_id(self.files))
-        self.disk: IDisk = disk or ThreadDisk(reactor, "finn-disk")
+        self.disk: IDisk = disk or ThreadDisk(self.reactor, "finn-disk")
         # A thread of its own: a snapshot's sync must not keep the log's waiting.
-        self.snapshot_disk: IDisk = disk or ThreadDisk(reactor, "finn-snapshots")
+        self.snapshot_disk: IDisk = disk or ThreadDisk(self.reactor, "finn-snapshots")
         self.instance = self.random.getrandbits(63) | 1
         self.host = Host(machine, self.fatal)
         self.identity: Identity

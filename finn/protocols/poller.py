@@ -5,6 +5,7 @@ not tell which event of a turn is the last. So the connections wait in an epoll 
 reactor is told to read that one: everything ready is handled in one of its events. What the events
 ask for with ``soon`` runs right behind the last of them, without a timer and another turn of the
 reactor; and replies can leave together, which wakes a client once where it was woken for each.
+What threads have done is such an event too (``callFromThread``).
 
 Falling asleep and being woken costs tens of microseconds on most machines, and leaves cold caches:
 more than a small command. Where one batch is often followed by another at once, the poller
@@ -19,6 +20,8 @@ from __future__ import annotations
 import os
 import select
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +37,10 @@ MOST = 64
 LONG = 0.005
 
 # Seconds to look for more events before sleeping, and after how long the reactor has its turn in
-# between; its other descriptors have theirs after two of these. Whoever else wants the processor
-# gets it meanwhile.
-LINGER = 100e-6
+# between: its other descriptors have theirs after the two together. Whoever else wants the
+# processor gets it meanwhile. Those who wait for each other look in vain when it is shorter than
+# what the others do meanwhile, and then sleep in turns.
+LINGER = 300e-6
 LINGER_LONG = 300e-6
 # It is done while at least half of the latest tries had a result: each is worth one try without,
 # up to so many. With none to its credit it is tried at each so many-th batch; and where others took
@@ -48,6 +52,7 @@ CONTENDED = 0.001
 PROBE_CONTENDED = 2048
 
 # There is no epoll on other systems, nor a poller.
+IS_POSSIBLE = hasattr(select, "epoll") and hasattr(os, "eventfd")
 IN = getattr(select, "EPOLLIN", 0)
 OUT = getattr(select, "EPOLLOUT", 0)
 GONE = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
@@ -83,6 +88,10 @@ class Poller:
         self._masks: dict[int, int] = {}
         self._fresh: set[int] = set()  # watched since the events were asked for
         self._after: list[Callable[[], None]] = []
+        # Not closed with the epoll: a thread may be about to ring.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def __repr__(self) -> str:
         return f"<Poller of {', '.join(map(repr, self._watched.values())) or 'nothing'}>"
@@ -90,6 +99,26 @@ class Poller:
     def soon(self, action: Callable[[], None]) -> None:
         """Call ``action`` behind the last of the events that are being handled."""
         self._after.append(action)
+
+    # -- calls from threads -------------------------------------------------------------------
+
+    def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function`` among the events, in order; for any thread."""
+        self._calls.append((function, args))
+        # ``_close`` forgets the epoll, then looks for calls: one of the two sees the other.
+        if self._epoll is not None:
+            os.eventfd_write(self._bell, 1)
+        else:
+            self._reactor.callFromThread(self._run_calls)
+
+    def _run_calls(self) -> None:
+        calls = self._calls
+        for _ in range(len(calls)):
+            function, args = calls.popleft()
+            try:
+                function(*args)
+            except BaseException:
+                self.log.failure("a call from a thread failed")
 
     # -- what transports ask of a reactor -----------------------------------------------------
 
@@ -120,6 +149,7 @@ class Poller:
             return
         if self._epoll is None:
             self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+            self._epoll.register(self._bell, IN)
             self._reactor.addReader(self)
         if mask:
             self._epoll.modify(fd, mask | event)
@@ -160,8 +190,10 @@ class Poller:
             self._close()
 
     def _close(self) -> None:
-        self._epoll.close()
-        self._epoll = None
+        epoll, self._epoll = self._epoll, None
+        epoll.close()
+        if self._calls:
+            self._reactor.callFromThread(self._run_calls)
 
     def check(self) -> None:
         """Begin anew if somebody took everything from the reactor, as trial does after a test.
@@ -201,11 +233,15 @@ class Poller:
                 return
             now = time.perf_counter()
             if now - begin > LINGER_LONG:
-                if self._credit and not self._looking:
-                    self._looking = True
-                    self._reactor.callLater(0, self._look_again)
+                self._look_soon()
                 return
             events = self._linger(now)
+
+    def _look_soon(self) -> None:
+        """Let the reactor have its turn, but not sleep."""
+        if self._credit and not self._looking:
+            self._looking = True
+            self._reactor.callLater(0, self._look_again)
 
     def _linger(self, now: float) -> list[tuple[int, int]]:
         """Return what comes before it is time to sleep."""
@@ -215,10 +251,13 @@ class Poller:
                 return []
             self._unasked = PROBE
         reactor, poll = self._reactor, self._epoll.poll
-        due = reactor.timeout()
-        if due is not None and due < LINGER:
-            return []
         end = now + LINGER
+        due = reactor.timeout()
+        is_due = due is not None and due < LINGER
+        if is_due:
+            if due <= 0:
+                return []
+            end = now + due
         gain = 1
         while not reactor.threadCallQueue:
             events: list[tuple[int, int]] = poll(0, MOST)
@@ -228,7 +267,10 @@ class Poller:
                     self._pause = PROBE
                 return events
             if now > end:
-                self._credit = max(0, self._credit - 1)
+                if is_due:
+                    self._look_soon()
+                else:
+                    self._credit = max(0, self._credit - 1)
                 break
             os.sched_yield()
             before, now = now, time.perf_counter()
@@ -246,7 +288,11 @@ class Poller:
         for fd, event in events:
             selectable = self._watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
-            if selectable is not None and fd not in self._fresh:
+            if selectable is None:
+                if fd == self._bell:
+                    os.eventfd_read(fd)
+                    self._run_calls()
+            elif fd not in self._fresh:
                 self._handle(selectable, fd, event)
                 if time.perf_counter() > end:
                     self.has_more = True  # whoever was not served is still ready

@@ -13,7 +13,6 @@ is not made of ``twisted.internet.tcp`` is left as it is.
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +36,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
-from finn.protocols.poller import Poller
+from finn.protocols.poller import IS_POSSIBLE, Poller
 
 BACKLOG = 511
 CONNECT_TIMEOUT = 5.0
@@ -167,7 +166,9 @@ class WriteThroughReactor(ReactorProxy):
         super().__init__(reactor)
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
-        self.poller = Poller(reactor, _is_plain(reactor)) if hasattr(select, "epoll") else None
+        self.poller = Poller(reactor, _is_plain(reactor)) if IS_POSSIBLE else None
+        if self.poller is not None:
+            self.callFromThread = self.poller.callFromThread
 
     def soon(self, action: Callable[[], None]) -> Any:
         """Call ``action`` behind the events that are being handled now.

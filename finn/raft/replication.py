@@ -75,12 +75,13 @@ class Replication:
             if now >= pr.last_sent + heartbeat:
                 pr.heartbeat_due = self.due = True
         if self._news_at is not None and now >= self._news_at:
-            # Under load what rose meanwhile rides on entries, as what was to be told did.
-            last = self._raft.log.last_index
+            # Under load what rose meanwhile rides on entries, as what was to be told did; and on
+            # those that are put off.
+            last = self._raft.log.last_index if self._put_off_at is not None else 0
             for pr in progress.values():
-                if pr.sent_commit < self._news and pr.state is ProgressState.REPLICATE:
-                    if self._put_off_at is None or pr.next_index > last or not pr.connected:
-                        pr.heartbeat_due = self.due = True
+                knows = pr.sent_commit >= self._news or pr.next_index <= last
+                if pr.state is ProgressState.REPLICATE and not knows:
+                    pr.heartbeat_due = self.due = True
             self._news_at = None
             if self._news < self._raft.commit_index:
                 self.commit_news(now)
@@ -125,22 +126,25 @@ class Replication:
             # Thesis 6.4: a majority has to be heard *after* the read came.
             self.asked_round = self._rounds.newest + 1
         spares = self._spares(reads)
+        put_off = False
         for pr in progress.values():
             if pr.next_index <= last and pr.connected:
                 if pr.heartbeat_due or pr not in spares:
                     self._send_entries(pr, shared, now)
                     pr.is_behind = pr.next_index <= last
                 else:
-                    self._later(now)
+                    put_off = True
             if pr.heartbeat_due:
                 self._send_empty(pr, shared, now)
         if reads:
             for pr in self._voters:
                 if pr.sent_round < self.asked_round:
                     if pr in spares:
-                        self._later(now)
+                        put_off = True
                     else:
                         self._send_empty(pr, shared, now)
+        if put_off:
+            self._put_off(now, reads)
 
     def _spares(self, reads: bool) -> list[Progress]:
         """Return the voters whose turn is later; those that answer first are never among them."""
@@ -175,10 +179,11 @@ class Replication:
             self._racing = False
             self._voters.sort(key=lambda pr: (_rank(pr), -pr.acked_round))
 
-    def _later(self, now: float) -> None:
+    def _put_off(self, now: float, reads: bool) -> None:
+        raft = self._raft
         if self._put_off_at is None:
             self._put_off_at = now
-        if self._asked_at is None:
+        if self._asked_at is None and (reads or raft.commit_index < raft.log.last_index):
             self._asked_at = now
 
     def _send_entries(

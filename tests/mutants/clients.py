@@ -35,8 +35,13 @@ CLIENTS = (
     # 6.2
     mutant(
         "event-of-a-descriptor-used-again", "6.2", "finn/protocols/poller.py",
-        "if selectable is not None and fd not in self._fresh:", "if selectable is not None:",
+        "elif fd not in self._fresh:", "else:",
         "tests.protocols.test_poller.PollerTests.test_a_number_that_is_used_again",
+    ),
+    mutant(
+        "calls-of-threads-are-lost-with-the-last-descriptor", "6.2", "finn/protocols/poller.py",
+        "epoll.close()\n        if self._calls:", "epoll.close()\n        if False:",
+        "tests.protocols.test_poller.PollerTests.test_calls_where_nothing_is_watched",
     ),
     mutant(
         "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",

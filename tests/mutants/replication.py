@@ -176,6 +176,23 @@ REPLICATION = (
         _SPARES,
     ),
     mutant(
+        "spares-are-not-asked-sooner", "2.10", _REPLICATION,
+        "return min(spares_at, self._asked_at + options.hedge_delay)", "return spares_at",
+        _SPARES,
+        _SPARE_TESTS + "sooner_where_no_majority_answers",
+    ),
+    mutant(
+        "answers-leave-spares-no-delay", "2.10", _REPLICATION,
+        "        self._asked_at = raft.now if owes else None\n", "",
+        _SPARE_TESTS + "sooner_where_no_majority_answers",
+    ),
+    mutant(
+        "spares-are-woken-for-commits", "2.10", _REPLICATION,
+        "knows = pr.sent_commit >= self._news or pr.next_index <= last",
+        "knows = pr.sent_commit >= self._news",
+        _SPARE_TESTS + "nothing_but_their_entries",
+    ),
+    mutant(
         "peer-that-stalls-is-asked-first", "2.10", _REPLICATION,
         "        voters.sort(key=_rank)  # stable: no change without need\n", "",
         _SPARES,

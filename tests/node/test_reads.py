@@ -122,13 +122,14 @@ class ReadTests(SynchronousTestCase):
         node = self.cluster.nodes[self.leader]
         driver = node.driver
         ticks: list[float] = []
-        self.patch(node.raft, "tick", ticks.append)
+        tick = node.raft.tick
+        self.patch(node.raft, "tick", lambda now: (ticks.append(now), tick(now)))
         driver._timer.cancel()
         driver._timer_at = node.now() - 1.0
         driver._timer_fired()
         self.assertEqual(ticks, [])
         self.cluster.advance(0.001)
-        self.assertEqual(len(ticks), 1)
+        self.assertNotEqual(ticks, [])
 
     def test_a_late_timer_lets_all_input_go_first(self) -> None:
         """As long as the reactor leaves some of it for its next turn, but not for ever."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from itertools import pairwise
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 from unittest import skipUnless
@@ -43,6 +44,9 @@ class FakeReactor:
     def callLater(self, delay: float, action: Any) -> None:
         assert delay == 0
         self.later.append(action)
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        self.threadCallQueue.append((function, args))
 
 
 class End:
@@ -210,6 +214,52 @@ class PollerTests(SynchronousTestCase):
             self.assertRaises(PermissionError, self.poller.addReader, file)
         self.assertEqual(self.reactor.readers, [])
 
+    def test_calls_from_threads_are_events(self) -> None:
+        """In order, with what follows them; a failure does not keep the next from being made."""
+        end = self.end()
+
+        def call(name: bytes) -> None:
+            self.events.append(name)
+            self.poller.soon(lambda: self.events.append(b"behind " + name))
+            if name == b"two":
+                raise SystemExit
+
+        threads = [Thread(target=self.poller.callFromThread, args=(call, b"one"))]
+        threads.append(Thread(target=self.poller.callFromThread, args=(call, b"two")))
+        for thread in threads:
+            thread.start()
+            thread.join(10)
+        self.poller.callFromThread(call, b"three")
+        self.assertEqual(self.events, [])
+        end.far.send(b"bytes")
+        self.poller.doRead()
+        self.assertEqual(
+            sorted(self.events[:4], key=lambda name: name == b"bytes"),
+            [b"one", b"two", b"three", b"bytes"],
+        )
+        self.assertEqual(self.events[4:], [b"behind one", b"behind two", b"behind three"])
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+        self.poller.doRead()
+        self.assertEqual(len(self.events), 7)
+        self.assertEqual(self.reactor.threadCallQueue, [])
+
+    def test_calls_where_nothing_is_watched(self) -> None:
+        """The reactor makes them: those that come then, and those that wait already."""
+        self.poller.callFromThread(self.events.append, b"before")
+        end = self.end()
+        self.poller.callFromThread(self.events.append, b"while")
+        calls = self.reactor.threadCallQueue
+        calls.pop()[0]()
+        self.assertEqual(self.events, [b"before", b"while"])
+        self.poller.callFromThread(self.events.append, b"last")
+        self.assertEqual(calls, [])
+        self.poller.removeReader(end)
+        self.assertEqual(self.reactor.readers, [])
+        calls.pop()[0]()
+        self.poller.callFromThread(self.events.append, b"after")
+        calls.pop()[0]()
+        self.assertEqual(self.events, [b"before", b"while", b"last", b"after"])
+
     def test_nobody_is_left_out(self) -> None:
         """More events than are taken at a time come in turn, however busy the first are."""
         self.patch(poller_module, "MOST", 2)
@@ -276,7 +326,7 @@ class PollerTests(SynchronousTestCase):
             self.looks += 1
             return self.looks * 10e-6
 
-        self.patch(poller_module, "os", SimpleNamespace(sched_yield=sched_yield))
+        self.patch(poller_module.os, "sched_yield", sched_yield)
         self.patch(poller_module, "time", SimpleNamespace(perf_counter=perf_counter))
 
     def test_what_follows_at_once(self) -> None:
@@ -320,7 +370,6 @@ class PollerTests(SynchronousTestCase):
             (None, [], True, True),
             (1.0, [], True, True),
             (0.0, [], True, False),
-            (poller_module.LINGER / 2, [], True, False),
             (None, [1], True, False),
             (None, [], False, False),
         ):
@@ -335,6 +384,22 @@ class PollerTests(SynchronousTestCase):
         self.end().far.send(b"x")
         self.poller.doRead()
         self.assertEqual(self.yields, 1)
+
+    def test_until_a_timer_is_due(self) -> None:
+        """It looks no longer, and goes on behind the timer without sleeping."""
+        self.linger()
+        self.reactor.timer = poller_module.LINGER / 3
+        end = self.end()
+        end.far.send(b"x")
+        self.poller.doRead()
+        self.assertLess(0, self.yields)
+        self.assertLess(self.yields, self.most / 2)
+        self.assertEqual(self.poller._credit, poller_module.CREDIT)
+        (again,) = self.reactor.later
+        self.reactor.timer = None
+        self.on_yield = lambda: end.far.send(b"y")
+        again()
+        self.assertIn(b"y", self.events)
 
     def test_the_reactor_has_its_turn(self) -> None:
         """However fast questions follow each other."""

@@ -41,6 +41,14 @@ class SpareTests(SynchronousTestCase):
     def asked(self, node: Single) -> list[int]:
         return [peer for peer, message in node.sent if isinstance(message, AppendEntries)]
 
+    def ask(self, node: Single, reads: bool) -> None:
+        """Want something of a majority."""
+        if reads:
+            node.raft.read_index("a", node.now)
+            node.drain()
+        else:
+            node.propose()
+
     def come_back(self, node: Single, missed: int) -> None:
         """Let 3 miss so many writes, and refuse the probe when its link is there again."""
         node.raft.peer_lost(3, node.now)
@@ -71,23 +79,15 @@ class SpareTests(SynchronousTestCase):
         """Of entries and reads; what was answered in time leaves the spares their delay."""
         for reads in (False, True):
             node = self.lead(3)
-
-            def ask() -> None:
-                if reads:
-                    node.raft.read_index("a", node.now)
-                    node.drain()
-                else:
-                    node.propose()
-
-            ask()
+            self.ask(node, reads)
             node.wait(HEDGE)
             self.assertEqual(self.asked(node), [2, 3])
             self.answer(node, 2, 3)
             node.wait(2 * DELAY)  # what followers are told of the commit
             node.sent.clear()
-            ask()
+            self.ask(node, reads)
             node.wait(0.003)
-            ask()
+            self.ask(node, reads)
             node.wait(0.0005)
             first = node.sent.pop(0)
             self.assertEqual(self.asked(node), [2])
@@ -101,6 +101,18 @@ class SpareTests(SynchronousTestCase):
             self.assertNotIn(3, self.asked(node))
             node.wait(0.0003)
             self.assertIn(3, self.asked(node))
+
+    def test_nothing_but_their_entries(self) -> None:
+        """Commits are told with what is put off anyway, to others before."""
+        node = self.lead(3)
+        node.propose()
+        self.answer(node, 2)
+        self.assertEqual(self.asked(node), [])
+        node.wait(DELAY - 0.001)
+        self.assertEqual(self.asked(node), [2])  # of the commit
+        node.wait(0.002)
+        self.assertEqual(self.asked(node), [2, 3])
+        self.assertEqual(node.said(AppendEntries, 3)[0].leader_commit, node.raft.commit_index)
 
     def test_slow_disk_of_the_leader(self) -> None:
         """Where the others' disks are faster, a majority of those is asked at once."""
@@ -136,12 +148,8 @@ class SpareTests(SynchronousTestCase):
         """Whoever answers first where all are asked: for writes that do not overlap, and reads."""
         for reads in (False, True):
             node = self.lead(3)
-            for n in range(2 * RACE):
-                if reads:
-                    node.raft.read_index(n, node.now)
-                    node.drain()
-                else:
-                    node.propose()
+            for _ in range(2 * RACE):
+                self.ask(node, reads)
                 first = self.asked(node)[0]
                 # Of those who were asked 3 answers at once, 2 after a millisecond.
                 self.answer(node, 3)
