@@ -246,7 +246,7 @@ class Driver:
             store.append(ready.entries)
         if ready.log_ticket:
             # At every level: who forgets members takes a few of them, or itself, for a majority.
-            durable = any(entry.kind == CONFIGURATION for entry in ready.entries)
+            durable = CONFIGURATION in [entry.kind for entry in ready.entries]
             done = self._sync(ready.log_ticket, durable) or done
         if self.stopped:
             return False  # the disk failed at once

@@ -118,6 +118,19 @@ _FLAG = struct.Struct("<B")
 _SNAPSHOT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}-[0-9]{1,20}")
 
 
+# What most frames begin with, so they are put together and taken apart in a few steps:
+# AppendEntries with no entry or one, its answer. The value is what a ``FrameReader`` needs to know:
+# the kind, how many parts follow it, and the size of the first.
+_APPEND_OPENING = b"*2\r\n$1\r\nA\r\n$%d\r\n" % _APPEND.size
+_APPEND_ONE_OPENING = b"*3\r\n$1\r\nA\r\n$%d\r\n" % _APPEND.size
+_APPEND_REPLY_OPENING = b"*2\r\n$1\r\na\r\n$%d\r\n" % _APPEND_REPLY.size
+OPENINGS: dict[bytes, tuple[bytes, int, int]] = {
+    _APPEND_OPENING: (b"A", 1, _APPEND.size),
+    _APPEND_ONE_OPENING: (b"A", 2, _APPEND.size),
+    _APPEND_REPLY_OPENING: (b"a", 1, _APPEND_REPLY.size),
+}
+
+
 # -- to bytes ---------------------------------------------------------------------------------
 
 
@@ -131,7 +144,7 @@ def frame(parts: list[bytes]) -> bytes:
     return b"".join(pieces)
 
 
-def _encode_append(m: AppendEntries) -> list[bytes]:
+def _frame_append(m: AppendEntries) -> bytes:
     header = _APPEND.pack(
         m.term,
         m.prev_log_index,
@@ -140,10 +153,15 @@ def _encode_append(m: AppendEntries) -> list[bytes]:
         m.round,
         AMNESIC if m.amnesic else 0,
     )
-    return [b"A", header, *[entry.record for entry in m.entries]]
+    if not m.entries:
+        return b"%b%b\r\n" % (_APPEND_OPENING, header)
+    if len(m.entries) == 1:
+        record = m.entries[0].record
+        return b"%b%b\r\n$%d\r\n%b\r\n" % (_APPEND_ONE_OPENING, header, len(record), record)
+    return frame([b"A", header, *[entry.record for entry in m.entries]])
 
 
-def _encode_append_reply(m: AppendReply) -> list[bytes]:
+def _frame_append_reply(m: AppendReply) -> bytes:
     flags = (AMNESIC if m.amnesic else 0) | (YES if m.success else 0)
     header = _APPEND_REPLY.pack(
         m.term,
@@ -154,7 +172,7 @@ def _encode_append_reply(m: AppendReply) -> list[bytes]:
         m.conflict_term,
         flags,
     )
-    return [b"a", header]
+    return b"%b%b\r\n" % (_APPEND_REPLY_OPENING, header)
 
 
 def _encode_vote(m: RequestVote) -> list[bytes]:
@@ -179,8 +197,6 @@ def _encode_status(m: Status) -> list[bytes]:
 
 
 _ENCODERS: dict[type, Callable[[Any], list[bytes]]] = {
-    AppendEntries: _encode_append,
-    AppendReply: _encode_append_reply,
     RequestVote: _encode_vote,
     VoteReply: _encode_vote_reply,
     TimeoutNow: lambda m: [b"T", _U64.pack(m.term)],
@@ -200,22 +216,17 @@ _ENCODERS: dict[type, Callable[[Any], list[bytes]]] = {
     Ping: lambda m: [b"P", b""],
     Pong: lambda m: [b"p", b""],
 }
-
-
-# What a ``FrameReader`` is spared to take apart: AppendEntries with no entry or one, its answer.
-OPENINGS: dict[bytes, tuple[bytes, int, int]] = {
-    b"*%d\r\n$1\r\n%b\r\n$%d\r\n" % (count, kind, size): (kind, count - 1, size)
-    for count, kind, size in (
-        (2, b"A", _APPEND.size),
-        (3, b"A", _APPEND.size),
-        (2, b"a", _APPEND_REPLY.size),
-    )
+_FRAMERS: dict[type, Callable[[Any], bytes]] = {
+    AppendEntries: _frame_append,
+    AppendReply: _frame_append_reply,
 }
 
 
 def encode(message: LinkMessage) -> bytes:
     """Encode a message as one frame."""
-    return frame(_ENCODERS[type(message)](message))
+    kind = type(message)
+    framer = _FRAMERS.get(kind)
+    return framer(message) if framer is not None else frame(_ENCODERS[kind](message))
 
 
 _KEPT = 4
@@ -279,7 +290,8 @@ def _check_position(index: int, term: int, highest: int) -> None:
 
 def _decode_append(parts: list[bytes]) -> AppendEntries:
     term, prev_index, prev_term, commit, round_, flags = _APPEND.unpack(parts[1])
-    _check(term, prev_index, commit, round_)
+    if not 0 < term < TERM_LIMIT or max(prev_index, commit, round_) >= INDEX_LIMIT:
+        _check(term, prev_index, commit, round_)
     if flags & ~AMNESIC:
         raise ProtocolError("append request makes no sense")
     _check_position(prev_index, prev_term, term)

@@ -252,9 +252,11 @@ class Raft(Server):
 
     def next_deadline(self) -> float:
         """Return when ``tick`` is needed next."""
-        if self.leader is not None:
-            return min(self.leader.next_deadline(), self.now + IDLE)
-        return self.timer.deadline
+        leader = self.leader
+        if leader is None:
+            return self.timer.deadline
+        deadline = leader.next_deadline()
+        return deadline if deadline < self.now + IDLE else self.now + IDLE
 
     def _require_leader(self) -> Leader:
         if self.leader is None:

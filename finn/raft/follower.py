@@ -115,7 +115,7 @@ class Follower:
                 assert index > self.verified_index, "the leader changed its own log"
                 log.truncate(index)
             log.append(entry)
-        if raft.configuration != before:
+        if raft.configuration is not before:
             raft.out.configuration_changed()
         return True
 

@@ -37,7 +37,6 @@ class Leader:
         self._handed_over = False  # a TimeoutNow was sent in this term
         self._rounds = Rounds()
         self._reads = WaitingReads()
-        self._ticked = now
         self._void_round = 0  # the lease rests on later rounds only
         self._term_start = raft.log.last_index + 1
         self._uncommitted: deque[tuple[int, int]] = deque()
@@ -175,7 +174,6 @@ class Leader:
     def tick(self, now: float) -> None:
         """Heartbeats, CheckQuorum, and what has a time limit."""
         raft = self._raft
-        self._ticked = now
         self._rounds.sent_at(self._majority_round())  # forgets the older ones
         if now - self._quorum_heard(now) > raft.options.election_timeout:
             # BUGS 5.1 (openraft#2080): a leader that hears no majority makes way.
@@ -194,10 +192,7 @@ class Leader:
 
     def next_deadline(self) -> float:
         """When ``tick`` is needed next."""
-        deadline = self._replication.next_deadline(self.progress)
-        if self.progress:
-            # However busy the sending: the quorum has to be checked.
-            deadline = min(deadline, self._ticked + self._raft.options.heartbeat)
+        deadline = self._replication.next_deadline()
         if self.transfer is not None:
             deadline = min(deadline, self.transfer.deadline)
         return deadline
@@ -209,6 +204,8 @@ class Leader:
 
     def flush(self, now: float) -> None:
         """Send what is due: entries, heartbeats, rounds for reads."""
+        if not self.has_output:
+            return
         # BUGS 5.3 (etcd#7331, redisraft#18): before an entry of its own term is committed a new
         # leader does not know what is.
         reads = bool(self._reads.fresh) and self._is_own_term_committed

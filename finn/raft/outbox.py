@@ -69,7 +69,7 @@ class Outbox:
 
     def event(self, level: str, text: str, **fields: Any) -> None:
         """Add a line for the log."""
-        self._news.events.append((level, text, fields))
+        self._news.events = [*self._news.events, (level, text, fields)]
         self._has_news = True
 
     def role_changed(self) -> None:
@@ -91,17 +91,17 @@ class Outbox:
     def serve_reads(self, reads: list[tuple[Any, int]]) -> None:
         """Hand out answers to reads."""
         if reads:
-            self._news.reads += reads
+            self._news.reads = [*self._news.reads, *reads]
             self._has_news = True
 
     def want_snapshot(self, peer: int) -> None:
         """Have a snapshot sent."""
-        self._news.snapshots.append(peer)
+        self._news.snapshots = [*self._news.snapshots, peer]
         self._has_news = True
 
     def want_entries(self, peer: int, first: int, max_bytes: int) -> None:
         """Have entries read from the store."""
-        self._news.fetches.append((peer, first, max_bytes))
+        self._news.fetches = [*self._news.fetches, (peer, first, max_bytes)]
         self._has_news = True
 
     # -- handing over -----------------------------------------------------------------------------
@@ -118,18 +118,24 @@ class Outbox:
 
     def take(self, log: RaftLog, commit_index: int) -> Ready | None:
         """Return what has to be done, None when there is nothing."""
-        if not self.has_output(log, commit_index):
-            return None
+        log_has_news = log.has_news
         if self._has_news:
             ready, self._news = self._news, Ready()
             self._has_news = False
-        else:
+        elif (
+            self._messages
+            or log_has_news
+            or commit_index != self._commit_index
+            or self._state is not None
+        ):
             ready = Ready()
+        else:
+            return None
         ready.commit_index = self._commit_index = commit_index
         if self._state is not None:
             ready.state, self._state = self._state, None
             ready.state_ticket = self._state_ticket
-        if log.has_news:
+        if log_has_news:
             ready.reset_to, ready.truncate_from, ready.entries, ready.log_ticket = log.take()
         if self._messages:
             ready.messages, self._messages = self._messages, []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from finn.raft.entries import Entry
@@ -48,15 +49,15 @@ class Ready:
     state_ticket: int = 0
     reset_to: tuple[int, int] | None = None
     truncate_from: int = 0
-    entries: list[Entry] = field(default_factory=list)
+    entries: Sequence[Entry] = ()
     log_ticket: int = 0
-    messages: list[tuple[int, Message]] = field(default_factory=list)
-    fetches: list[tuple[int, int, int]] = field(default_factory=list)
-    snapshots: list[int] = field(default_factory=list)
+    messages: Sequence[tuple[int, Message]] = ()
+    fetches: Sequence[tuple[int, int, int]] = ()
+    snapshots: Sequence[int] = ()
     commit_index: int = 0
-    reads: list[tuple[Any, int]] = field(default_factory=list)
+    reads: Sequence[tuple[Any, int]] = ()
     role_changed: bool = False
     configuration_changed: bool = False
     cured: bool = False
     reinstall: bool = False
-    events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    events: Sequence[tuple[str, str, dict[str, Any]]] = ()

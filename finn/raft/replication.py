@@ -51,6 +51,7 @@ class Replication:
         self._needed = 0
         self._put_off_at: float | None = None  # since when spares lack something
         self._asked_at: float | None = None  # since when a majority has not answered
+        self._heartbeat_at = math.inf  # or earlier: never after the next heartbeat is due
         self.asked_round = 0
         self._sends = 0
         self._racing = False
@@ -59,6 +60,9 @@ class Replication:
         """Take the voters but this node, and how many of them make a majority."""
         self._voters = voters.copy()  # in an order of its own
         self._needed = needed
+        # Those that are new were sent nothing yet.
+        first = self._raft.now + self._raft.options.heartbeat
+        self._heartbeat_at = min(self._heartbeat_at, first)
 
     # -- when -------------------------------------------------------------------------------------
 
@@ -71,9 +75,14 @@ class Replication:
     def tick(self, progress: dict[int, Progress], now: float) -> None:
         """Mark what is due by the clock."""
         heartbeat = self._raft.options.heartbeat
+        self._heartbeat_at = math.inf
         for pr in progress.values():
-            if now >= pr.last_sent + heartbeat:
+            due_at = pr.last_sent + heartbeat
+            if now >= due_at:
                 pr.heartbeat_due = self.due = True
+                due_at = now + heartbeat
+            if due_at < self._heartbeat_at:
+                self._heartbeat_at = due_at
         if self._news_at is not None and now >= self._news_at:
             # Under load what rose meanwhile rides on entries, as what was to be told did; and on
             # those that are put off.
@@ -93,16 +102,14 @@ class Replication:
                 if pr.in_step and (lacks or pr.sent_round < self.asked_round):
                     pr.heartbeat_due = True
 
-    def next_deadline(self, progress: dict[int, Progress]) -> float:
-        """When ``tick`` has something to mark."""
-        deadline = float("inf")
-        for pr in progress.values():
-            if pr.last_sent < deadline:
-                deadline = pr.last_sent
-        deadline += self._raft.options.heartbeat
+    def next_deadline(self) -> float:
+        """When ``tick`` has something to mark; a heartbeat from its last call on at the latest."""
+        deadline = self._heartbeat_at
         if self._news_at is not None and self._news_at < deadline:
             deadline = self._news_at
-        return min(deadline, self._spares_at)
+        if self._put_off_at is not None:
+            deadline = min(deadline, self._spares_at)
+        return deadline
 
     @property
     def _spares_at(self) -> float:

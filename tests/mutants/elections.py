@@ -143,8 +143,9 @@ ELECTIONS = (
         _BUGS + "leader_without_a_majority_makes_way",
     ),
     mutant(
-        "busy-leader-checks-no-quorum", "1.6", _LEADER,
-        "deadline = min(deadline, self._ticked + self._raft.options.heartbeat)", "pass",
+        "busy-leader-checks-no-quorum", "1.6", "finn/raft/replication.py",
+        "deadline = self._heartbeat_at\n",
+        "deadline = min(p.last_sent for p in self._voters) + self._raft.options.heartbeat\n",
         _BUGS + "busy_leader_checks_its_quorum",
     ),
     mutant(
