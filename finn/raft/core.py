@@ -55,7 +55,8 @@ class Raft(Server):
             if type(message) is AppendEntries:
                 # Figure 2, AppendEntries 1: the answer's term makes a stale leader step down
                 # (BUGS 5.1, etcd#8243: a node with a lower term must be able to catch up).
-                refusal = AppendReply(self.current_term, False, message.round, 0)
+                # Its round says nothing in this term, which the same leader may lead again.
+                refusal = AppendReply(self.current_term, False, 0, 0)
                 self.out.send_durable(sender, refusal)
             return
         if type(message) is AppendReply:

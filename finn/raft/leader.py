@@ -134,6 +134,8 @@ class Leader:
         ):
             # A round of the future would keep the lease for ever.
             raise ProtocolError("an answer to what was never sent")
+        if not reply.success and not reply.round:
+            return  # it refuses a message of an earlier term, and promises nothing in this one
         progress.last_heard = now
         progress.connected = True
         if not self._believe(progress, reply):
@@ -310,7 +312,10 @@ class Leader:
         chosen = choose_target(target, raft.node_id, raft.configuration, self.progress)
         deadline = now + raft.options.election_timeout
         self.transfer = Transfer(chosen, deadline, leaving)
-        self._maybe_hand_over(self.progress[chosen])
+        progress = self.progress[chosen]
+        self._maybe_hand_over(progress)
+        if progress.match_index < raft.log.last_index:
+            progress.heartbeat_due = self._replication.due = True  # it may be a spare
 
     def _maybe_hand_over(self, progress: Progress) -> None:
         transfer = self.transfer

@@ -30,6 +30,7 @@ class Progress:
         next_index: first entry to send.
         acked_round: newest round that the peer answered.
         sent_round: newest round sent to it.
+        owed_round: round that it has not answered for longest, as far as is known.
         sent_commit: commit index it was told last.
         last_heard: when its last message came.
         last_sent: when the last AppendEntries went to it.
@@ -47,9 +48,9 @@ class Progress:
 
     __slots__ = (
         "peer", "state", "match_index", "match_round", "next_index", "acked_round", "sent_round",
-        "sent_commit", "last_heard", "last_sent", "connected", "probing", "heartbeat_due",
-        "fetching", "is_behind", "probe_round", "retry_at", "amnesic_round", "leave_at", "inflight",
-        "inflight_bytes",
+        "owed_round", "sent_commit", "last_heard", "last_sent", "connected", "probing",
+        "heartbeat_due", "fetching", "is_behind", "probe_round", "retry_at", "amnesic_round",
+        "leave_at", "inflight", "inflight_bytes",
     )  # fmt: skip
 
     def __init__(self, peer: int, next_index: int, now: float) -> None:
@@ -60,6 +61,7 @@ class Progress:
         self.next_index = next_index
         self.acked_round = 0
         self.sent_round = 0
+        self.owed_round = 0
         self.sent_commit = 0
         self.last_heard = now
         self.last_sent = now

@@ -54,7 +54,7 @@ class Replication:
         self._heartbeat_at = math.inf  # or earlier: never after the next heartbeat is due
         self.asked_round = 0
         self._sends = 0
-        self._racing = False
+        self._race_round = 0  # of a race that is not decided
 
     def voters_are(self, voters: list[Progress], needed: int) -> None:
         """Take the voters but this node, and how many of them make a majority."""
@@ -85,8 +85,8 @@ class Replication:
                 self._heartbeat_at = due_at
         if self._news_at is not None and now >= self._news_at:
             # Under load what rose meanwhile rides on entries, as what was to be told did; and on
-            # those that are put off.
-            last = self._raft.log.last_index if self._put_off_at is not None else 0
+            # those that are put off, or wait for room.
+            last = self._raft.log.last_index
             for pr in progress.values():
                 knows = pr.sent_commit >= self._news or pr.next_index <= last
                 if pr.state is ProgressState.REPLICATE and not knows:
@@ -99,7 +99,7 @@ class Replication:
             self.due = True
             for pr in self._voters:
                 lacks = pr.next_index <= self._raft.log.last_index and self._has_room(pr)
-                if pr.in_step and (lacks or pr.sent_round < self.asked_round):
+                if (pr.in_step and lacks) or (pr.connected and pr.sent_round < self.asked_round):
                     pr.heartbeat_due = True
 
     def next_deadline(self) -> float:
@@ -120,7 +120,7 @@ class Replication:
         spares_at = self._put_off_at + options.spare_delay
         if self._asked_at is None:
             return spares_at
-        return min(spares_at, self._asked_at + options.hedge_delay)
+        return min(spares_at, max(self._asked_at + options.hedge_delay, self._put_off_at))
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -164,26 +164,27 @@ class Replication:
         spares = voters[needed:]
         self._sends += 1
         if self._sends % RACE == 0:
-            self._racing = True
+            self._race_round = self._rounds.newest + 1
             return []
         if reads and spares:
             # With nothing but reads nobody holds more than others. Who owes an answer to what was
             # asked before a question that a spare has answered goes last.
             answered = max([pr.acked_round for pr in spares])
-            slow = [pr for pr in voters[:needed] if pr.acked_round < pr.sent_round < answered]
+            slow = [pr for pr in voters[:needed] if pr.acked_round < pr.owed_round < answered]
             if slow:
                 voters.sort(key=lambda pr: (pr in slow, -pr.acked_round))
                 spares = voters[needed:]
         return [pr for pr in spares if pr.in_step and not pr.is_behind]
 
     def majority_answered(self, reads_wait: bool) -> None:
-        """A majority holds something new, or answered a round: if all were asked, sort them."""
+        """A majority holds something new, or answered a round: decide a race that it answered."""
         raft = self._raft
         # It owes answers to what was asked later than that: it has some more time for them.
         owes = reads_wait or raft.commit_index < raft.log.last_index
         self._asked_at = raft.now if owes else None
-        if self._racing:
-            self._racing = False
+        race = self._race_round
+        if race and any(pr.acked_round >= race for pr in self._voters):
+            self._race_round = 0
             self._voters.sort(key=lambda pr: (_rank(pr), -pr.acked_round))
 
     def _put_off(self, now: float, reads: bool) -> None:
@@ -264,6 +265,8 @@ class Replication:
             pr.probing = pr.state is ProgressState.PROBE
         pr.last_sent = now
         pr.sent_round = message.round
+        if pr.owed_round <= pr.acked_round:
+            pr.owed_round = message.round
         pr.sent_commit = message.leader_commit
         pr.heartbeat_due = False
         self._raft.out.send(pr.peer, message)

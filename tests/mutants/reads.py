@@ -86,6 +86,17 @@ READS = (
         _BUGS + "round_of_before_the_read",
     ),
     mutant(
+        "refusal-names-a-round-of-another-term", "3.3", "finn/raft/core.py",
+        "AppendReply(self.current_term, False, 0, 0)",
+        "AppendReply(self.current_term, False, message.round, 0)",
+        "tests.raft.test_bugs.ReadBugTests.test_refusal_of_an_earlier_term",
+    ),
+    mutant(
+        "refusal-of-another-term-is-contact", "3.3", "finn/raft/leader.py",
+        "if not reply.success and not reply.round:", "if False:",
+        "tests.raft.test_bugs.ReadBugTests.test_refusal_of_an_earlier_term",
+    ),
+    mutant(
         "read-does-not-ask-anew", "3.3", "finn/raft/replication.py",
         "            for pr in self._voters:\n                if pr.sent_round < self.asked_round:",
         "            for pr in []:\n                if pr.sent_round < self.asked_round:",

@@ -172,12 +172,14 @@ REPLICATION = (
     # 2.10
     mutant(
         "spares-are-forgotten", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):", "if False:",
+        "if (pr.in_step and lacks) or (pr.connected and pr.sent_round < self.asked_round):",
+        "if False:",
         _SPARES,
     ),
     mutant(
         "spares-are-not-asked-sooner", "2.10", _REPLICATION,
-        "return min(spares_at, self._asked_at + options.hedge_delay)", "return spares_at",
+        "return min(spares_at, max(self._asked_at + options.hedge_delay, self._put_off_at))",
+        "return spares_at",
         _SPARES,
         _SPARE_TESTS + "sooner_where_no_majority_answers",
     ),
@@ -205,7 +207,7 @@ REPLICATION = (
     ),
     mutant(
         "spare-without-a-link-is-written-to", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):",
+        "if (pr.in_step and lacks) or (pr.connected and pr.sent_round < self.asked_round):",
         "if lacks or pr.sent_round < self.asked_round:",
         _SPARE_TESTS + "no_storm",
     ),
@@ -217,7 +219,7 @@ REPLICATION = (
     ),
     mutant(
         "slow-follower-stays-first", "2.10", _REPLICATION,
-        "            self._racing = True\n", "",
+        "            self._race_round = self._rounds.newest + 1\n", "",
         _SPARE_TESTS + "the_fastest_is_asked",
     ),
     mutant(
@@ -238,9 +240,36 @@ REPLICATION = (
     ),
     mutant(
         "reads-of-a-stalled-peer-wait", "2.10", _REPLICATION,
-        "if pr.in_step and (lacks or pr.sent_round < self.asked_round):",
+        "if (pr.in_step and lacks) or (pr.connected and pr.sent_round < self.asked_round):",
         "if pr.in_step and lacks:",
         _SPARES,
+    ),
+    mutant(
+        "reads-wait-for-who-is-in-step", "2.10", _REPLICATION,
+        "(pr.connected and pr.sent_round", "(pr.in_step and pr.sent_round",
+        _SPARE_TESTS + "reads_are_asked_of_who_fell_out_of_step_meanwhile",
+    ),
+    mutant(
+        "older-answers-decide-a-race", "2.10", _REPLICATION,
+        "if race and any(pr.acked_round >= race for pr in self._voters):", "if race:",
+        _SPARE_TESTS + "reads_that_overlap",
+    ),
+    mutant(
+        "dead-peer-was-just-asked", "2.10", _REPLICATION,
+        "if pr.acked_round < pr.owed_round < answered]",
+        "if pr.acked_round < pr.sent_round < answered]",
+        _SPARE_TESTS + "reads_that_overlap",
+    ),
+    mutant(
+        "successor-is-a-spare", "2.10", _LEADER,
+        "progress.heartbeat_due = self._replication.due = True  # it may be a spare", "pass",
+        _SPARE_TESTS + "a_successor_does_not_wait",
+    ),
+    mutant(
+        "spares-are-due-in-the-past", "2.10", _REPLICATION,
+        "max(self._asked_at + options.hedge_delay, self._put_off_at)",
+        "self._asked_at + options.hedge_delay",
+        _SPARE_TESTS + "no_deadline_of_the_past",
     ),
     mutant(
         "slow-disk-is-silent", "2.10", _FOLLOWER,

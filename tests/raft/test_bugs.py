@@ -568,6 +568,25 @@ class ReadBugTests(SynchronousTestCase):
         node.gets(2, AppendReply(1, False, round, 0, 1, 1, 0))
         self.assertEqual(node.host.reads, [("a", 1)])
 
+    def test_refusal_of_an_earlier_term(self) -> None:
+        """It names no round: that would be one of the term in which the same leader leads again."""
+        node = Single(terms=(1,), state=HardState(3))
+        self.assertEqual(node.append(term=1, round=7), [AppendReply(3, False, 0, 0)])
+        node = Single()
+        node.lead_on()
+        node.wait(0.15)
+        node.sent.clear()
+        node.raft.read_index("a", node.now)
+        node.drain()
+        assert node.raft.leader is not None
+        before = str(node.raft.leader.progress[3]), node.raft.leader.progress[3].last_heard
+        lease = node.raft.lease_until()
+        node.gets(3, AppendReply(1, False, 0, 0))
+        self.assertEqual(node.host.reads, [])
+        self.assertEqual(node.raft.lease_until(), lease)
+        after = str(node.raft.leader.progress[3]), node.raft.leader.progress[3].last_heard
+        self.assertEqual(after, before)
+
     def test_lease_waits_for_the_term(self) -> None:
         """etcd#7331: a majority that answers is none that has an entry of the term."""
         node = Single(terms=(1,))
