@@ -36,12 +36,14 @@ from zope.interface import implementer
 MOST = 64
 LONG = 0.005
 
-# Seconds to look for more events before sleeping, and after how long the reactor has its turn in
-# between: its other descriptors have theirs after the two together. Whoever else wants the
-# processor gets it meanwhile. Those who wait for each other look in vain when it is shorter than
-# what the others do meanwhile, and then sleep in turns.
+# Seconds to look for more events before sleeping, at most and at least, and after how long the
+# reactor has its turn in between: its other descriptors have theirs after that and a look. Whoever
+# else wants the processor gets it meanwhile. A look is twice as long as it was worth lately: where
+# it is shorter than what others do meanwhile, all sleep in turns, and what is longer is in vain.
 LINGER = 300e-6
+LINGER_SHORT = 50e-6
 LINGER_LONG = 300e-6
+FADE = 0.98  # of what it was worth, each time that it is worth less
 # It is done while at least half of the latest tries had a result: each is worth one try without,
 # up to so many. With none to its credit it is tried at each so many-th batch; and where others took
 # the processor for so many seconds, at half as many each time that happens again, as there they do
@@ -80,6 +82,8 @@ class Poller:
         self._unasked = PROBE  # batches until it is tried without credit
         self._pause = PROBE  # batches to let pass when others want the processor
         self._looking = False  # the reactor is to call
+        self._span = LINGER  # seconds to look
+        self._idle_since = 0.0  # when it had no more events
         self.crowded = self.handling = self.has_more = False
         self._reactor = reactor
         self._epoll: Any = None
@@ -90,7 +94,8 @@ class Poller:
         self._after: list[Callable[[], None]] = []
         # Not closed with the epoll: a thread may be about to ring.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self._bell)
+        # At the exit neither: what is opened then may get its number while threads still live.
+        weakref.finalize(self, os.close, self._bell).atexit = False
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def __repr__(self) -> str:
@@ -111,9 +116,18 @@ class Poller:
         else:
             self._reactor.callFromThread(self._run_calls)
 
+    def _answer_bell(self) -> None:
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            pass  # a nested turn of the reactor did
+        self._run_calls()
+
     def _run_calls(self) -> None:
         calls = self._calls
         for _ in range(len(calls)):
+            if not calls:
+                return  # a nested turn of the reactor made them
             function, args = calls.popleft()
             try:
                 function(*args)
@@ -217,7 +231,10 @@ class Poller:
 
     def doRead(self) -> None:
         """Handle the events that are there, and those that follow at once."""
-        self._go_on(self._epoll.poll(0, MOST), time.perf_counter())
+        now = time.perf_counter()
+        if self._lingers:
+            self._learn(now - self._idle_since)  # a longer look would have found them
+        self._go_on(self._epoll.poll(0, MOST), now)
 
     def _look_again(self) -> None:
         """Go on without having slept: the reactor had its turn."""
@@ -231,11 +248,16 @@ class Poller:
             self._handle_all(events)
             if not self._lingers or self._epoll is None or self.has_more:
                 return
-            now = time.perf_counter()
+            self._idle_since = now = time.perf_counter()
             if now - begin > LINGER_LONG:
                 self._look_soon()
                 return
             events = self._linger(now)
+
+    def _learn(self, gap: float) -> None:
+        """Note how long the next events took to come."""
+        if gap < LINGER:
+            self._span = min(LINGER, max(2 * gap, FADE * self._span, LINGER_SHORT))
 
     def _look_soon(self) -> None:
         """Let the reactor have its turn, but not sleep."""
@@ -251,9 +273,10 @@ class Poller:
                 return []
             self._unasked = PROBE
         reactor, poll = self._reactor, self._epoll.poll
-        end = now + LINGER
+        span = self._span
+        end = now + span
         due = reactor.timeout()
-        is_due = due is not None and due < LINGER
+        is_due = due is not None and due < span
         if is_due:
             if due <= 0:
                 return []
@@ -262,6 +285,9 @@ class Poller:
         while not reactor.threadCallQueue:
             events: list[tuple[int, int]] = poll(0, MOST)
             if events:
+                self._learn(now - self._idle_since)
+                if events[0][0] == self._bell and len(events) == 1:
+                    return events  # of the last question, which says nothing of the next
                 self._credit = min(CREDIT, self._credit + gain)
                 if self._credit == CREDIT:
                     self._pause = PROBE
@@ -290,8 +316,7 @@ class Poller:
             # A descriptor of this number may be another one than the event was meant for.
             if selectable is None:
                 if fd == self._bell:
-                    os.eventfd_read(fd)
-                    self._run_calls()
+                    self._answer_bell()
             elif fd not in self._fresh:
                 self._handle(selectable, fd, event)
                 if time.perf_counter() > end:

@@ -244,6 +244,9 @@ def listen(
     Returns:
         Fires with the port; fails with CannotListenError.
     """
+    poller = getattr(reactor, "poller", None)
+    if poller is not None:
+        poller.check()  # it may have no connections of this endpoint, but calls from threads
     endpoint: Any = where
     if isinstance(where, str):
         endpoint = serverFromString(write_through(reactor), where)

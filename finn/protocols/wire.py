@@ -145,13 +145,9 @@ def frame(parts: list[bytes]) -> bytes:
 
 
 def _frame_append(m: AppendEntries) -> bytes:
+    flags = AMNESIC if m.amnesic else 0
     header = _APPEND.pack(
-        m.term,
-        m.prev_log_index,
-        m.prev_log_term,
-        m.leader_commit,
-        m.round,
-        AMNESIC if m.amnesic else 0,
+        m.term, m.prev_log_index, m.prev_log_term, m.leader_commit, m.round, flags
     )
     if not m.entries:
         return b"%b%b\r\n" % (_APPEND_OPENING, header)
@@ -164,13 +160,7 @@ def _frame_append(m: AppendEntries) -> bytes:
 def _frame_append_reply(m: AppendReply) -> bytes:
     flags = (AMNESIC if m.amnesic else 0) | (YES if m.success else 0)
     header = _APPEND_REPLY.pack(
-        m.term,
-        m.round,
-        m.match_index,
-        m.rejected_index,
-        m.conflict_index,
-        m.conflict_term,
-        flags,
+        m.term, m.round, m.match_index, m.rejected_index, m.conflict_index, m.conflict_term, flags
     )
     return b"%b%b\r\n" % (_APPEND_REPLY_OPENING, header)
 

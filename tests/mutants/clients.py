@@ -39,6 +39,18 @@ CLIENTS = (
         "tests.protocols.test_poller.PollerTests.test_a_number_that_is_used_again",
     ),
     mutant(
+        "nested-turn-ends-all-connections", "6.2", "finn/protocols/poller.py",
+        "except BlockingIOError:\n            pass  # a nested",
+        "except OverflowError:\n            pass  # a nested",
+        "tests.protocols.test_poller.PollerTests.test_calls_of_a_nested_turn",
+    ),
+    mutant(
+        "calls-wait-in-a-poller-nobody-reads", "6.2", "finn/protocols/transport.py",
+        "        poller.check()  #", "        pass  #",
+        "tests.protocols.test_transport.Memory"
+        ".test_whoever_listens_finds_what_was_taken_from_the_reactor",
+    ),
+    mutant(
         "calls-of-threads-are-lost-with-the-last-descriptor", "6.2", "finn/protocols/poller.py",
         "epoll.close()\n        if self._calls:", "epoll.close()\n        if False:",
         "tests.protocols.test_poller.PollerTests.test_calls_where_nothing_is_watched",

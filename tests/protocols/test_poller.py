@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from itertools import pairwise
@@ -243,6 +244,27 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(len(self.events), 7)
         self.assertEqual(self.reactor.threadCallQueue, [])
 
+    def test_calls_of_a_nested_turn(self) -> None:
+        """A callback that runs the reactor itself leaves nothing of them to the batch around it."""
+        end = self.end()
+        bell = self.poller._bell
+
+        def turn(end: End, data: bytes) -> None:
+            os.eventfd_read(bell)
+            self.poller._run_calls()
+
+        self.react = turn
+        end.far.send(b"bytes")
+        # The bell is the second of the batch.
+        self.poller._epoll.unregister(bell)
+        self.poller._epoll.register(bell, select.EPOLLIN)
+        self.poller.callFromThread(self.events.append, b"one")
+        self.poller.callFromThread(self.poller._run_calls)
+        self.poller.callFromThread(self.events.append, b"two")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"bytes", b"one", b"two"])
+        self.assertEqual((end.lost, self.reactor.readers), ([], [self.poller]))
+
     def test_calls_where_nothing_is_watched(self) -> None:
         """The reactor makes them: those that come then, and those that wait already."""
         self.poller.callFromThread(self.events.append, b"before")
@@ -384,6 +406,50 @@ class PollerTests(SynchronousTestCase):
         self.end().far.send(b"x")
         self.poller.doRead()
         self.assertEqual(self.yields, 1)
+
+    def test_as_long_as_it_was_worth(self) -> None:
+        """What came too late for one look, or was found in it, says how long the next is to be."""
+        self.linger()
+        end = self.end()
+
+        def look(sleep: float) -> int:
+            self.yields = 0
+            self.looks += round(sleep / 10e-6)
+            end.far.send(b"x")
+            self.poller.doRead()
+            return self.yields
+
+        self.assertGreater(look(1.0), 0.9 * self.most)
+        self.on_yield = lambda: end.far.send(b"y") if self.yields == 3 else None
+        for _ in range(200):
+            self.poller._credit = poller_module.CREDIT
+            look(1.0)
+        self.on_yield = lambda: None
+        self.assertLess(look(1.0), self.most / 2)
+        self.poller._credit, self.poller._unasked = 0, 10
+        self.assertEqual(look(1.0), 0)
+        self.assertEqual(look(poller_module.LINGER * 0.8), 0)
+        self.poller._credit = poller_module.CREDIT
+        self.assertGreater(look(1.0), 0.9 * self.most)
+
+    def test_calls_from_threads_say_nothing_of_the_next_question(self) -> None:
+        """They are found, but are no reason to look again behind the answer."""
+        self.linger()
+        end = self.end()
+
+        def sync_ends() -> None:
+            if self.yields == 2:
+                self.poller.callFromThread(self.events.append, b"done")
+
+        self.on_yield = sync_ends
+        for _ in range(2 * poller_module.CREDIT):
+            self.yields = 0
+            end.far.send(b"x")
+            self.poller.doRead()
+            if not self.yields:
+                break
+            self.assertEqual(self.events[-2:], [b"x", b"done"])
+        self.assertEqual(self.poller._credit, 0)
 
     def test_until_a_timer_is_due(self) -> None:
         """It looks no longer, and goes on behind the timer without sleeping."""

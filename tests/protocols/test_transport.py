@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import select
 import socket
+from types import SimpleNamespace
 from typing import Any
 from unittest import skipUnless
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.error import (
     CannotListenError,
     ConnectingCancelledError,
@@ -305,6 +307,15 @@ class Memory(SynchronousTestCase):
         self.assertEqual(memory.tcpClients[0][:2], ("127.0.0.1", 7482))
         self.assertEqual(memory.tcpClients[0][3], 3)
         self.assertNoResult(attempt)
+
+    def test_whoever_listens_finds_what_was_taken_from_the_reactor(self) -> None:
+        """At endpoints of any kind: calls from threads would wait for ever."""
+        memory: Any = MemoryReactorClock()
+        checks: list[bool] = []
+        memory.poller = SimpleNamespace(check=lambda: checks.append(True))
+        endpoint = UNIXServerEndpoint(memory, "/run/finn")
+        self.successResultOf(listen(memory, endpoint, Factory.forProtocol(Noting)))
+        self.assertEqual(checks, [True])
 
     def test_the_wrapped_reactor_is_the_reactor(self) -> None:
         """In all that is not TCP."""
