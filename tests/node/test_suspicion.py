@@ -30,6 +30,7 @@ class SuspicionTests(SynchronousTestCase):
     def test_a_leader_whose_port_refuses_lives(self) -> None:
         """Its own link says so, and it may hold a lease: nobody campaigns."""
         self.refuse()
+        self.assertFalse(self.follower.raft.timer.suspect)
         self.cluster.advance(0.5)
         for node in self.cluster.nodes:
             self.assertEqual(node.raft.current_term, self.term)
