@@ -280,8 +280,7 @@ def _check_position(index: int, term: int, highest: int) -> None:
 
 def _decode_append(parts: list[bytes]) -> AppendEntries:
     term, prev_index, prev_term, commit, round_, flags = _APPEND.unpack(parts[1])
-    if not 0 < term < TERM_LIMIT or max(prev_index, commit, round_) >= INDEX_LIMIT:
-        _check(term, prev_index, commit, round_)
+    _check(term, prev_index, commit, round_)
     if flags & ~AMNESIC:
         raise ProtocolError("append request makes no sense")
     _check_position(prev_index, prev_term, term)

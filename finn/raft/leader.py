@@ -206,8 +206,6 @@ class Leader:
 
     def flush(self, now: float) -> None:
         """Send what is due: entries, heartbeats, rounds for reads."""
-        if not self.has_output:
-            return
         # BUGS 5.3 (etcd#7331, redisraft#18): before an entry of its own term is committed a new
         # leader does not know what is.
         reads = bool(self._reads.fresh) and self._is_own_term_committed

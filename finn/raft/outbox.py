@@ -118,24 +118,18 @@ class Outbox:
 
     def take(self, log: RaftLog, commit_index: int) -> Ready | None:
         """Return what has to be done, None when there is nothing."""
-        log_has_news = log.has_news
+        if not self.has_output(log, commit_index):
+            return None
         if self._has_news:
             ready, self._news = self._news, Ready()
             self._has_news = False
-        elif (
-            self._messages
-            or log_has_news
-            or commit_index != self._commit_index
-            or self._state is not None
-        ):
-            ready = Ready()
         else:
-            return None
+            ready = Ready()
         ready.commit_index = self._commit_index = commit_index
         if self._state is not None:
             ready.state, self._state = self._state, None
             ready.state_ticket = self._state_ticket
-        if log_has_news:
+        if log.has_news:
             ready.reset_to, ready.truncate_from, ready.entries, ready.log_ticket = log.take()
         if self._messages:
             ready.messages, self._messages = self._messages, []

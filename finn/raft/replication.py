@@ -107,9 +107,7 @@ class Replication:
         deadline = self._heartbeat_at
         if self._news_at is not None and self._news_at < deadline:
             deadline = self._news_at
-        if self._put_off_at is not None:
-            deadline = min(deadline, self._spares_at)
-        return deadline
+        return min(deadline, self._spares_at)
 
     @property
     def _spares_at(self) -> float:
@@ -178,20 +176,21 @@ class Replication:
 
     def majority_answered(self, reads_wait: bool) -> None:
         """A majority holds something new, or answered a round: decide a race that it answered."""
-        raft = self._raft
-        # It owes answers to what was asked later than that: it has some more time for them.
-        owes = reads_wait or raft.commit_index < raft.log.last_index
-        self._asked_at = raft.now if owes else None
+        # What it owes an answer to was asked later than that: it has some more time for it.
+        self._asked_at = self._raft.now if self._owes_answer(reads_wait) else None
         race = self._race_round
         if race and any(pr.acked_round >= race for pr in self._voters):
             self._race_round = 0
             self._voters.sort(key=lambda pr: (_rank(pr), -pr.acked_round))
 
+    def _owes_answer(self, reads_wait: bool) -> bool:
+        """Whether something that was asked of a majority has no answer yet."""
+        return reads_wait or self._raft.commit_index < self._raft.log.last_index
+
     def _put_off(self, now: float, reads: bool) -> None:
-        raft = self._raft
         if self._put_off_at is None:
             self._put_off_at = now
-        if self._asked_at is None and (reads or raft.commit_index < raft.log.last_index):
+        if self._asked_at is None and self._owes_answer(reads):
             self._asked_at = now
 
     def _send_entries(

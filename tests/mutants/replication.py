@@ -185,7 +185,7 @@ REPLICATION = (
     ),
     mutant(
         "answers-leave-spares-no-delay", "2.10", _REPLICATION,
-        "        self._asked_at = raft.now if owes else None\n", "",
+        "        self._asked_at = self._raft.now if self._owes_answer(reads_wait) else None\n", "",
         _SPARE_TESTS + "sooner_where_no_majority_answers",
     ),
     mutant(
