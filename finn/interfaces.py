@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finn.raft.configuration import Configuration
     from finn.raft.entries import Entry
     from finn.raft.ready import HardState
+    from finn.resp.uniform import UniformCommands
 
 
 # -- machines ---------------------------------------------------------------------------------
@@ -390,6 +391,18 @@ class IDispatcher(Interface):
 
         ``raw``, when not None, is exactly the RESP encoding of ``commands`` and nothing else. The
         dispatcher calls ``connection.reply`` or ``connection.reserve`` once per command, in order.
+        """
+
+    def crowd_received(
+        connections: Sequence[Any],
+        counts: Sequence[int],
+        commands: UniformCommands,
+        raw: bytes,
+    ) -> bool:
+        """Run commands of several clients, of which none waits for anything, in any order.
+
+        The first ``counts[0]`` of the commands are the first client's, and so on; ``raw`` is
+        exactly their encoding. False: nothing was done, each is to be handed over alone.
         """
 
     def link_requested(connection: Any, command: list[bytes], rest: bytes) -> None:

@@ -228,7 +228,7 @@ class Applying:
                 self._apply_opaque(run, entry, position)
             elif count <= COMMANDS_PER_LOOK or transaction:
                 replies: list[bytes] = []
-                host.execute(commands, call, position, replies, run.resp3)
+                host.execute(commands, call, position, replies, run.resp3, run.parts)
                 run.complete(replies)
             else:
                 yield from self._apply_long(run, call, position)
@@ -242,6 +242,7 @@ class Applying:
     def _apply_long(
         self, run: Run | Placed, call: Any, position: int
     ) -> Generator[None, None, None]:
+        assert run.parts is None, "commands of several clients are never so many"
         replies: list[bytes] = []
         commands = run.commands
         for i in range(0, len(commands), COMMANDS_PER_LOOK):

@@ -23,6 +23,7 @@ from finn.errors import (
     error_text,
 )
 from finn.node.builtin import BUILTIN, Builtin, Raw
+from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, as_deferred
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
@@ -65,6 +66,7 @@ class Dispatch:
             self._opaque = Route(CommandSpec("", Kind.OPAQUE, 0, -1))
         self._ping = self._table.get(b"PING")
         self._paused: list[Any] = []
+        self._crowd = CrowdDispatch(node, self._ping)
         self.commands_total = 0
 
     # -- looking up ---------------------------------------------------------------------------
@@ -134,6 +136,21 @@ class Dispatch:
                     connection.reply(PONG_REPLY * len(commands))
                     return
         self._one_by_one(connection, commands)
+
+    def crowd_received(
+        self,
+        connections: Sequence[Any],
+        counts: Sequence[int],
+        commands: UniformCommands,
+        raw: bytes,
+    ) -> bool:
+        route = self._table.get(commands.name)
+        if route is None or not self._alike(route, commands):
+            return False
+        if not self._crowd.run(route, connections, counts, commands, raw):
+            return False
+        self.commands_total += len(commands)
+        return True
 
     def _alike(self, first: Any, commands: Sequence[list[bytes]]) -> bool:
         """Say whether all commands are valid, of one kind, and need no conversion."""
@@ -274,9 +291,9 @@ class Dispatch:
         else:
             before.then(lambda: self.propose(run, payload, count))
         if proposals.full:
-            self._hold(connection)
+            self.hold(connection)
 
-    def _hold(self, connection: Any) -> None:
+    def hold(self, connection: Any) -> None:
         """Stop reading a client until proposals drain (DESIGN section 7, backpressure)."""
         connection.pause("proposals")
         self._paused.append(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from finn.resp.replies import (
     NULL_REPLY,
     OK,
     OK_REPLY,
+    encode_bulk,
     encode_bulks,
     encode_error,
     encode_value,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 NULL_RESP3 = null_reply(True)
 _NO_LIMIT = 1 << 62
-_BYTES = frozenset((bytes,))
+_BYTES = {bytes}
+_BYTES_OR_NONE = {bytes, type(None)}
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
 
 
@@ -158,15 +161,19 @@ class Host:
         position: int,
         replies: list[bytes] | None,
         resp3: bool,
+        parts: Sequence[int] | None = None,
     ) -> None:
         """Run commands of a declarative machine, one after another.
 
         Args:
             position: of the first command within its entry, source of ``call.random``.
-            replies: receives the replies, those of ``UniformCommands`` perhaps in one piece; None
-                where nobody waits for them.
+            replies: receives the replies, those of ``UniformCommands`` perhaps in one piece for
+                each of the ``parts``; None where nobody waits for them.
+            parts: how many commands each of several clients sent; None: one sent them all.
         """
-        if type(commands) is UniformCommands and self._run_together(commands, call, replies, resp3):
+        if type(commands) is UniformCommands and self._run_together(
+            commands, call, replies, resp3, parts
+        ):
             return
         # One pass through here is most of what a command costs. What the neighbours of a command
         # share is looked up once, known shapes are called without packing arguments, and the
@@ -211,7 +218,12 @@ class Host:
                     replies.append(reply)
 
     def _run_together(
-        self, commands: UniformCommands, call: Call, replies: list[bytes] | None, resp3: bool
+        self,
+        commands: UniformCommands,
+        call: Call,
+        replies: list[bytes] | None,
+        resp3: bool,
+        parts: Sequence[int] | None,
     ) -> bool:
         """Run commands of one name by their ``pipelined``; False: they are to be run one by one.
 
@@ -236,20 +248,26 @@ class Host:
                 self._failed(route, e)
             return False
         if replies is not None:
-            replies += self._encode_all(route, values, len(commands), resp3)
+            replies += self._encode_all(route, values, parts or [len(commands)], resp3)
         return True
 
     def _encode_all(
-        self, route: Route, values: Sequence[Any], count: int, resp3: bool
+        self, route: Route, values: Sequence[Any], parts: Sequence[int], resp3: bool
     ) -> list[bytes]:
-        """Encode the results of ``count`` commands, in one piece where they are common."""
+        """Encode the results of so many commands, in one piece for each part if they are common."""
+        count = sum(parts)
         if len(values) != count:
             error = ValueError(f"{len(values)} results of {count} commands")
             return [self._failed(route, error)] * count
         if values[0] is OK and values.count(OK) == count:
-            return [OK_REPLY * count]
-        if _BYTES.issuperset(map(type, values)):
-            return [encode_bulks(values)]
+            return [OK_REPLY * size for size in parts]
+        kinds = {*map(type, values)}
+        if kinds == _BYTES and len(parts) < count:
+            rest = iter(values)
+            return [encode_bulks([*islice(rest, size)]) for size in parts]
+        if kinds <= _BYTES_OR_NONE:
+            null = NULL_RESP3 if resp3 else NULL_REPLY
+            return [null if value is None else encode_bulk(value) for value in values]
         return [self._encode(route, value, resp3) for value in values]
 
     def _encode(self, route: Route, value: Any, resp3: bool) -> bytes:

@@ -136,7 +136,7 @@ class Reading(Reads):
             run.complete_with(None)
         else:
             replies: list[bytes] = []
-            node.host.execute(run.commands, self.call(), 0, replies, run.resp3)
+            node.host.execute(run.commands, self.call(), 0, replies, run.resp3, run.parts)
             run.complete(replies)
 
 

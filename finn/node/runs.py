@@ -8,6 +8,7 @@ it are its ``followers``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -62,6 +63,7 @@ class Run:
 
     __slots__ = ("slot", "commands", "resp3", "followers", "created", "round")
     reads = False
+    parts: Sequence[int] | None = None
 
     def __init__(
         self, slot: Any, commands: Sequence[list[bytes]], resp3: bool, created: float
@@ -116,6 +118,64 @@ class Read(Run):
     reads = True
 
 
+class CrowdRun(Run):
+    """Commands of several clients: each has its slot, and so many of the commands.
+
+    Args:
+        slots: one for each client.
+        parts: how many commands belong to each, in order.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(
+        self,
+        slots: list[Any],
+        parts: Sequence[int],
+        commands: Sequence[list[bytes]],
+        resp3: bool,
+        created: float,
+    ) -> None:
+        super().__init__(slots, commands, resp3, created)
+        self.parts = parts
+
+    def complete(self, replies: Sequence[bytes]) -> None:
+        """Give the replies, one per command or one per client, in order."""
+        slots, parts = self.slot, self.parts
+        if slots is not None:
+            assert parts is not None
+            self.slot = None
+            for slot, data in zip(slots, by_parts(replies, parts), strict=True):
+                slot.fill(data)
+            if self.followers is not None:
+                self._go_on()
+
+
+class CrowdRead(CrowdRun):
+    """Commands of several clients that only read.
+
+    Attributes:
+        measure: told how large the replies are.
+    """
+
+    __slots__ = ("measure",)
+    reads = True
+    measure: Callable[[int], None]
+
+    def complete(self, replies: Sequence[bytes]) -> None:
+        """Give the replies, one per command or one per client, in order."""
+        self.measure(sum(map(len, replies)))
+        super().complete(replies)
+
+
+def by_parts(replies: Sequence[bytes], parts: Sequence[int]) -> Sequence[bytes]:
+    """Join the replies of each part, unless they are so already."""
+    if len(replies) == len(parts):
+        return replies
+    rest = iter(replies)
+    return [b"".join(islice(rest, count)) for count in parts]
+
+
 class Placed:
     """A read at its place between the writes of an entry that was not proposed yet when it came.
 
@@ -126,6 +186,7 @@ class Placed:
 
     __slots__ = ("_run", "_serve")
     commands: Sequence[list[bytes]] = []
+    parts = None
     resp3 = False
 
     def __init__(self, run: Run, serve: Callable[[Run], None]) -> None:

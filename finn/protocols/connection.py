@@ -56,6 +56,7 @@ class ClientConnection(ReplyPipeline):
         commands_count: commands received.
         admitted: counted as a client, and known to the dispatcher.
         undecided: no command came yet: it may be a member.
+        is_gathered: its bytes wait in a crowd.
     """
 
     log = Logger()
@@ -77,6 +78,7 @@ class ClientConnection(ReplyPipeline):
         self.commands_count = 0
         self.admitted = False
         self.undecided = True
+        self.is_gathered = False
         self._handshaken = True  # nothing to wait for but over TLS
         self._active = self._made = factory.tick
         self._postponed: list[list[bytes]] = []
@@ -177,6 +179,25 @@ class ClientConnection(ReplyPipeline):
     # -- in -----------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
+        factory = self.factory
+        if self.is_gathered:
+            factory.crowds.run()  # a nested turn of the reactor
+        if not (
+            factory.batch.crowded
+            and not self._slots
+            and not self._out
+            and not self._paused
+            and not self.owed
+            and self.transaction is None
+            and self.authenticated
+            and not self.undecided
+            and self._reader.idle
+            and factory.crowds.take(self, data)
+        ):
+            self.receive(data)
+
+    def receive(self, data: bytes) -> None:
+        """Read commands from the next bytes, and run them."""
         if self.closing:
             return
         self._active = self.factory.tick
@@ -200,14 +221,27 @@ class ClientConnection(ReplyPipeline):
             self._protocol_error()
         if not self.authenticated:
             self._count_unproven(len(data))
+        crowded = self.factory.batch.crowded
+        if crowded and raw is not None:
+            self.factory.crowds.learn(commands[0], raw)
         if self._out or self._dirty or self._paused:
-            if self.factory.batch.crowded and self._queued < SMALL_REPLIES:
+            if crowded and self._queued < SMALL_REPLIES:
                 self.factory.flush_soon(self)
             else:
                 self.flush()
         elif self._pending:
             self._account()
             self._bound()
+
+    def note_commands(self, count: int, tick: int) -> None:
+        """Account for commands that were run with those of others."""
+        self.commands_count += count
+        self._active = tick
+
+    def fail(self) -> None:
+        """Close: a command failed, and with it whatever was to follow."""
+        self.close_after_flush(INTERNAL)
+        self.flush()
 
     def _count_unproven(self, size: int) -> None:
         """Count the bytes of a client that has not authenticated, and end it at the bound.

@@ -91,6 +91,7 @@ class Poller:
         self._numbers: dict[Any, int] = {}
         self._masks: dict[int, int] = {}
         self._fresh: set[int] = set()  # watched since the events were asked for
+        self._at_end: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
         # Not closed with the epoll: a thread may be about to ring.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -104,6 +105,10 @@ class Poller:
     def soon(self, action: Callable[[], None]) -> None:
         """Call ``action`` behind the last of the events that are being handled."""
         self._after.append(action)
+
+    def at_end(self, action: Callable[[], None]) -> None:
+        """Call ``action`` as if it was the last of the events that are being handled."""
+        self._at_end.append(action)
 
     # -- calls from threads -------------------------------------------------------------------
 
@@ -322,15 +327,20 @@ class Poller:
                 if time.perf_counter() > end:
                     self.has_more = True  # whoever was not served is still ready
                     break
+        while self._at_end:
+            self._call(self._at_end.pop())
         self.handling = self.crowded = False
         after, self._after = self._after, []
         for action in after:
-            try:
-                action()
-            except BaseException:
-                # As from a descriptor: whatever it is, it is no reason to lose all the others.
-                self.log.failure("what was to follow the events failed")
+            self._call(action)
         self._maybe_rest()
+
+    def _call(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except BaseException:
+            # As from a descriptor: whatever it is, it is no reason to lose all the others.
+            self.log.failure("what was to follow the events failed")
 
     def _handle(self, selectable: Any, fd: int, event: int) -> None:
         """Read, write, or take note of a loss."""

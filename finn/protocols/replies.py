@@ -54,6 +54,17 @@ class ReplyPipeline(Protocol):
         else:
             self._out.append(data)
 
+    def answer(self, data: bytes) -> None:
+        """Reply at once: for a client that waits for nothing else."""
+        if self._slots or self._out:
+            self.reply(data)
+            self.flush()
+            return
+        self._output.write(data)
+        if self._output.unsent:
+            self._account()
+            self._bound()
+
     def reserve(self, count: int = 1) -> Slot:
         """Keep the place of the replies of the next ``count`` commands."""
         slot = Slot(self, count)

@@ -23,6 +23,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from finn.protocols.connection import ClientConnection
+from finn.protocols.crowd import Crowds
 from finn.protocols.transport import peer_name
 from finn.resp.reader import ReaderLimits
 
@@ -110,6 +111,7 @@ class ClientFactory(Factory):
     Attributes:
         connections: admitted clients by id, in order of their arrival.
         batch: the ``Poller`` that brings the clients' bytes.
+        crowds: gathers what comes in one batch.
         dirty: connections with replies to write.
         partial_bytes: of incomplete commands.
         owed_bytes: of unsent replies.
@@ -139,6 +141,7 @@ class ClientFactory(Factory):
         self._later: deque[ClientConnection] = deque()
         self._running: IDelayedCall | None = None
         self.batch: Any = getattr(clock, "poller", None) or _Alone()
+        self.crowds = Crowds(self)
         self._flushing = False
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:  # type: ignore[override]

@@ -79,6 +79,11 @@ class CommandReader:
     def error(self) -> str | None:
         return self._strict.error
 
+    @property
+    def idle(self) -> bool:
+        """No command is incomplete."""
+        return self._strict.idle
+
     def set_limits(self, limits: ReaderLimits) -> None:
         """Change the bounds, for instance once a client has authenticated."""
         self._strict.limits = limits

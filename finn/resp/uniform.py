@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import overload
 
-__all__ = ["LastShape", "UniformCommands"]
+__all__ = ["LastShape", "Shape", "UniformCommands", "shape_of"]
 
 LONGEST_NAME = 64
 """No command's is longer, and what is remembered is small."""
@@ -79,7 +79,7 @@ class UniformCommands(Sequence[list[bytes]]):
         return [self.name, *self._arguments[at : at + width]]
 
 
-class _Shape:
+class Shape:
     """What commands have in common whose arguments have the same sizes.
 
     Args:
@@ -128,7 +128,15 @@ class _Shape:
         return UniformCommands(self._name, self._width, arguments, count)
 
 
-_shape = lru_cache(maxsize=256)(_Shape)
+_shape = lru_cache(maxsize=256)(Shape)
+
+
+def shape_of(command: Sequence[bytes]) -> Shape | None:
+    """Return the shape of a command and of those like it; None where few are alike."""
+    name, *arguments = command
+    if len(arguments) > MOST_ARGUMENTS or len(name) > LONGEST_NAME:
+        return None
+    return _shape(name, tuple(map(len, arguments)))
 
 
 class LastShape:
@@ -146,7 +154,7 @@ class LastShape:
 
     def __init__(self, fewest: int) -> None:
         self._fewest = fewest
-        self._shape: _Shape | None = None
+        self._shape: Shape | None = None
         self.least = _NEVER
         self.size = 0
 
@@ -155,21 +163,17 @@ class LastShape:
         count = len(commands)
         if count < self._fewest or size % count:
             return
-        name, *sample = commands[0]
-        sizes = tuple(map(len, sample))
-        last = commands[-1]
-        if len(sizes) > MOST_ARGUMENTS or len(name) > LONGEST_NAME:
+        first, last = commands[0], commands[-1]
+        if first[:1] != last[:1] or [*map(len, first)] != [*map(len, last)]:
             return
-        if (name, *sizes) != (last[0], *map(len, last[1:])):
-            return
-        shape = _shape(name, sizes)
-        if shape.size * count == size:
+        shape = shape_of(first)
+        if shape is not None and shape.size * count == size:
             self._shape = shape
             self.size = shape.size
             self.least = self._fewest * shape.size
 
     def read(self, data: bytes) -> UniformCommands | None:
-        """Read a chunk of at least ``least`` bytes; see ``_Shape.read``."""
+        """Read a chunk of at least ``least`` bytes; see ``Shape.read``."""
         assert self._shape is not None
         commands = self._shape.read(data)
         if commands is None:

@@ -67,6 +67,24 @@ class Transport(StringTransportWithDisconnection):
             self.producer.resumeProducing()
 
 
+class Batch:
+    """A poller that is handling several events; ``end`` comes behind the last of them."""
+
+    crowded = True
+
+    def __init__(self) -> None:
+        self.last: list[Any] = []
+        self.after: list[Any] = []
+        self.at_end = self.last.append
+        self.soon = self.after.append
+
+    def end(self) -> None:
+        """Do what was asked for, as the poller does."""
+        for actions in (self.last, self.after):
+            while actions:
+                actions.pop(0)()
+
+
 @implementer(IDispatcher)
 class NotingDispatcher:
     """Notes every call; answers with the command's name unless ``run`` says otherwise."""
@@ -76,8 +94,10 @@ class NotingDispatcher:
         self.lost: list[ClientConnection] = []
         self.received: list[tuple[list[list[bytes]], bytes | None]] = []
         self.links: list[tuple[ClientConnection, list[bytes], bytes]] = []
+        self.crowds: list[tuple[list[Any], list[int], list[list[bytes]], bytes]] = []
         self.welcome = True
         self.run: Any = None
+        self.run_crowd: Any = None
 
     @property
     def commands(self) -> list[list[bytes]]:
@@ -99,6 +119,12 @@ class NotingDispatcher:
             return
         for command in commands:
             connection.reply(b"+" + command[0] + b"\r\n")
+
+    def crowd_received(self, connections: Any, counts: Any, commands: Any, raw: bytes) -> bool:
+        if self.run_crowd is None:
+            return False
+        self.crowds.append((list(connections), list(counts), list(commands), raw))
+        return bool(self.run_crowd(connections, counts))
 
     def link_requested(self, connection: Any, command: list[bytes], rest: bytes) -> None:
         self.links.append((connection, command, rest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -15,7 +14,7 @@ from finn.interfaces import IDispatcher, ISlot
 from finn.protocols import connection as connection_module
 from finn.protocols.server import UNDECIDED
 from finn.resp.reader import ReaderLimits
-from tests.protocols.support import NotingDispatcher, Server
+from tests.protocols.support import Batch, NotingDispatcher, Server
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 TOO_MANY = b"-ERR max number of clients reached\r\n"
@@ -194,28 +193,26 @@ class Backpressure(SynchronousTestCase):
 
     def test_small_replies_of_a_crowd_leave_together(self) -> None:
         """Large ones do not wait: sixty-four of them would be more than is kept for all clients."""
-        after: list[Any] = []
-        self.server.factory.batch = SimpleNamespace(crowded=True, soon=after.append)
+        batch = self.server.factory.batch = Batch()
         self.connection.dataReceived(PING)
         other, its_transport = self.server.connect()
         other.dataReceived(PING)
-        self.assertEqual((self.transport.value(), len(after)), (b"", 1))
-        after.pop()()
+        self.assertEqual((self.transport.value(), len(batch.after)), (b"", 1))
+        batch.end()
         self.assertEqual(self.transport.value(), b"+PING\r\n")
         self.assertEqual(its_transport.value(), b"+PING\r\n")
         self.dispatcher.run = lambda connection, commands: connection.reply(b"x" * 100_000)
-        other.dataReceived(PING)
+        other.dataReceived(PING + PING)
         self.assertEqual(len(its_transport.value()), 100_007)
 
     def test_replies_that_cannot_be_written(self) -> None:
         """They end their own connection, and nobody else's."""
-        after: list[Any] = []
-        self.server.factory.batch = SimpleNamespace(crowded=True, soon=after.append)
+        batch = self.server.factory.batch = Batch()
         other, its_transport = self.server.connect()
         self.patch(self.connection, "_write_out", lambda: 1 / 0)
         self.connection.dataReceived(PING)
         other.dataReceived(PING)
-        after.pop()()
+        batch.end()
         self.assertTrue(self.transport.lost)
         self.assertEqual(its_transport.value(), b"+PING\r\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

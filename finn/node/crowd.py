@@ -1,0 +1,133 @@
+"""Commands of several clients that came together: one look at the lease, one run, one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finn.node.runs import CrowdRead, CrowdRun, by_parts
+from finn.resp.replies import PONG_REPLY
+from finn.table import Kind
+
+if TYPE_CHECKING:
+    from finn.node.service import Node
+    from finn.resp.uniform import UniformCommands
+
+# Reads that are run at a time, fewer while their replies are large: a few bytes may ask for
+# gigabytes, and all replies of a slice are in memory together.
+FEWEST, MOST = 4, 256
+SMALL_REPLIES = 64 * 1024
+
+
+class CrowdDispatch:
+    """Sends what came together on its way together.
+
+    Invariant: a connection's part is the first that it is owed, so no read of its own can wait
+    for a place before it.
+    """
+
+    def __init__(self, node: Node, ping: Any) -> None:
+        self._node = node
+        self._ping = ping  # the route of PING
+        self._portion = FEWEST
+
+    def run(
+        self,
+        route: Any,
+        connections: Sequence[Any],
+        counts: Sequence[int],
+        commands: UniformCommands,
+        raw: bytes,
+    ) -> bool:
+        """Run valid commands of one route; False where they are not run together."""
+        if route.kind == Kind.READ:
+            return self._read(connections, counts, commands)
+        if route.kind == Kind.WRITE:
+            return self._write(connections, counts, commands, raw)
+        if route is not self._ping:
+            return False
+        for connection, count in zip(connections, counts, strict=True):
+            connection.answer(PONG_REPLY * count)
+        return True
+
+    def _write(
+        self,
+        connections: Sequence[Any],
+        counts: Sequence[int],
+        commands: UniformCommands,
+        raw: bytes,
+    ) -> bool:
+        """Queue writes as one run; False where they are not taken."""
+        node = self._node
+        raft = node.raft
+        if raft is None or raft.leader is None:
+            return False
+        run = CrowdRun([], counts, commands, connections[0].resp3, node.now())
+        self._reserve(run, connections, counts)
+        node.dispatch.propose(run, raw, len(commands))
+        if node.proposals.full:
+            for connection in connections:
+                node.dispatch.hold(connection)
+        return True
+
+    def _read(
+        self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
+    ) -> bool:
+        """Serve reads, or queue them as runs; False where they are refused."""
+        node = self._node
+        at_once = node.reading.at_once(node.options.consistency, commands)
+        if not at_once and node.dispatch.refusal() is not None:
+            return False
+        for first, last, part in self._slices(counts, commands):
+            if at_once:
+                self._read_now(connections[first:last], counts[first:last], part)
+            else:
+                self._read_later(connections[first:last], counts[first:last], part)
+        return True
+
+    def _slices(
+        self, counts: Sequence[int], commands: UniformCommands
+    ) -> Iterator[tuple[int, int, UniformCommands]]:
+        """Yield the first client of each slice, the one behind its last, and their commands."""
+        first = begin = 0
+        while first < len(counts):
+            last, end = first + 1, begin + counts[first]
+            while last < len(counts) and end + counts[last] - begin <= self._portion:
+                end += counts[last]
+                last += 1
+            yield first, last, commands if end - begin == len(commands) else commands[begin:end]
+            first, begin = last, end
+
+    def _read_now(
+        self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
+    ) -> None:
+        node = self._node
+        replies: list[bytes] = []
+        call = node.reading.call()
+        node.host.execute(commands, call, 0, replies, connections[0].resp3, counts)
+        for connection, data in zip(connections, by_parts(replies, counts), strict=True):
+            connection.answer(data)
+        self._measure(sum(map(len, replies)))
+
+    def _read_later(
+        self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
+    ) -> None:
+        node = self._node
+        run = CrowdRead([], counts, commands, connections[0].resp3, node.now())
+        run.measure = self._measure
+        self._reserve(run, connections, counts)
+        node.reading.read(run, node.options.consistency)
+
+    def _measure(self, size: int) -> None:
+        """Choose the portion by the replies to the last one."""
+        if size > SMALL_REPLIES:
+            self._portion = FEWEST
+        elif self._portion < MOST:
+            self._portion *= 2
+
+    def _reserve(self, run: CrowdRun, connections: Sequence[Any], counts: Sequence[int]) -> None:
+        slots: list[Any] = run.slot
+        for connection, count in zip(connections, counts, strict=True):
+            assert connection.last_run is None or connection.last_run.ended
+            connection.last_run = run
+            slots.append(connection.reserve(count))
