@@ -19,7 +19,6 @@ from finn.resp.replies import (
     NULL_REPLY,
     OK,
     OK_REPLY,
-    encode_bulk,
     encode_bulks,
     encode_error,
     encode_value,
@@ -267,7 +266,10 @@ class Host:
             return [encode_bulks([*islice(rest, size)]) for size in parts]
         if kinds <= _BYTES_OR_NONE:
             null = NULL_RESP3 if resp3 else NULL_REPLY
-            return [null if value is None else encode_bulk(value) for value in values]
+            return [
+                null if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+                for value in values
+            ]
         return [self._encode(route, value, resp3) for value in values]
 
     def _encode(self, route: Route, value: Any, resp3: bool) -> bytes:

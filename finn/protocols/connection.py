@@ -180,6 +180,7 @@ class ClientConnection(ReplyPipeline):
 
     def dataReceived(self, data: bytes) -> None:
         factory = self.factory
+        self._active = factory.tick
         if self.is_gathered:
             factory.crowds.run()  # a nested turn of the reactor
         if not (
@@ -200,7 +201,6 @@ class ClientConnection(ReplyPipeline):
         """Read commands from the next bytes, and run them."""
         if self.closing:
             return
-        self._active = self.factory.tick
         commands, raw = self._reader.feed(data)
         if not commands or self._partial:
             self._note_partial(0 if commands else len(data))
@@ -232,11 +232,6 @@ class ClientConnection(ReplyPipeline):
         elif self._pending:
             self._account()
             self._bound()
-
-    def note_commands(self, count: int, tick: int) -> None:
-        """Account for commands that were run with those of others."""
-        self.commands_count += count
-        self._active = tick
 
     def fail(self) -> None:
         """Close: a command failed, and with it whatever was to follow."""

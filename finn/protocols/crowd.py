@@ -87,9 +87,11 @@ class Crowds:
         crowd = self._kinds.get(data[:PREFIX])
         if crowd is None:
             return False
-        count, rest = divmod(len(data), crowd.size)
-        if rest or count > crowd.most:
-            return False
+        count = 1
+        if len(data) != crowd.size:
+            count, rest = divmod(len(data), crowd.size)
+            if rest or count > crowd.most:
+                return False
         if crowd.count + count > crowd.most:
             self._run(crowd)
         if not crowd.members:
@@ -155,9 +157,8 @@ class Crowds:
         if commands is None:
             crowd.refuse()
             return False
-        factory = self._factory
         try:
-            if not factory.dispatcher.crowd_received(members, counts, commands, raw):
+            if not self._factory.dispatcher.crowd_received(members, counts, commands, raw):
                 crowd.refuse()
                 return False
         except Exception:
@@ -165,7 +166,6 @@ class Crowds:
             for member in members:
                 member.fail()
             return True
-        tick = factory.tick
         for member, count in zip(members, counts, strict=True):
-            member.note_commands(count, tick)
+            member.commands_count += count
         return True

@@ -315,16 +315,17 @@ class Poller:
         self.handling = True
         self.crowded = len(events) > 1
         self.has_more = len(events) == MOST
-        end = time.perf_counter() + LONG
+        watched, fresh, clock = self._watched, self._fresh, time.perf_counter
+        end = clock() + LONG
         for fd, event in events:
-            selectable = self._watched.get(fd)
+            selectable = watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
             if selectable is None:
                 if fd == self._bell:
                     self._answer_bell()
-            elif fd not in self._fresh:
+            elif fd not in fresh:
                 self._handle(selectable, fd, event)
-                if time.perf_counter() > end:
+                if clock() > end:
                     self.has_more = True  # whoever was not served is still ready
                     break
         while self._at_end:

@@ -48,12 +48,14 @@ class StrictParser:
     Attributes:
         error: text of the protocol error, after which nothing is parsed any more.
         inline: whether an inline command or a blank line was met since the last ``feed``.
+        idle: everything was parsed and no command is incomplete.
     """
 
     def __init__(self, limits: ReaderLimits) -> None:
         self.limits = limits
         self.error: str | None = None
         self.inline = False
+        self.idle = True
         self._pieces: list[bytes] = []  # not parsed yet
         self._size = 0  # of the pieces
         self._needed = 1  # no progress is possible before so many bytes are there
@@ -61,11 +63,6 @@ class StrictParser:
         self._missing = 0  # how many arguments it lacks; 0 between commands
         self._bulk = -1  # length of the bulk whose header was read, or -1
         self._command_size = 0  # bytes of the incomplete command that were parsed
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything was parsed and no command is incomplete."""
-        return not self._size and not self._missing
 
     @property
     def multibulk(self) -> bool:
@@ -84,6 +81,7 @@ class StrictParser:
             parts.append(b"$%d\r\n" % self._bulk)
         parts.append(self._take_pieces())
         self._args, self._missing, self._bulk = [], 0, -1
+        self.idle = True
         return b"".join(parts)
 
     def _take_pieces(self) -> bytes:
@@ -103,6 +101,7 @@ class StrictParser:
             return []
         self._pieces.append(data)
         self._size += len(data)
+        self.idle = False
         if self._size < self._needed:
             return []
         buffer = self._take_pieces()
@@ -120,6 +119,7 @@ class StrictParser:
         if rest:
             self._pieces.append(rest)
             self._size = len(rest)
+        self.idle = not rest and not self._missing
         return commands
 
     def _step(self, buffer: bytes, at: int, commands: list[list[bytes]]) -> int:
