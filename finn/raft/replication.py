@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # All voters are asked at once each so many sends: a prime number, as what is sent may alternate.
-RACE = 251
+RACE = 61
 
 
 def _rank(pr: Progress) -> int:

@@ -36,7 +36,7 @@ class RaftOptions:
     lease_margin: float = 0.1
     commit_delay: float = 0.005
     suspect_delay: tuple[float, float] = (0.010, 0.050)
-    spare_delay: float = 0.025
+    spare_delay: float = 0.010
     hedge_delay: float = 0.004
     max_message_bytes: int = MIB
     window_messages: int = 256
