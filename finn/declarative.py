@@ -170,14 +170,15 @@ def write(name: Any = None, /, **options: Any) -> Any:
     from its signature. An argument is bytes, or annotated ``int``, ``float`` or ``str`` to be
     converted; what cannot be converted is refused before it is replicated.
 
-    Where a call for each command of a pipeline costs more than what it does, ``pipelined`` names a
-    method that takes ``self``, a ``Call``, and for each argument a sequence with those of all
-    commands, and returns the results in their order (a ``CommandError`` in place of a result is an
-    error). It must leave what the commands would leave one by one, however many come together:
-    that differs between nodes. So it knows no ``call.random``, and in a write it must not raise:
-    every node that runs the same commands together would stop, at each start again. Results are
-    encoded behind the last command and so must not be a part of the state that later ones change.
-    Arguments must be bytes, at least one, and commands with optional ones run one by one. In a
+    Where a call for each command costs more than what it does, ``pipelined`` names a method for
+    pipelines, and for what many clients send at a time. It takes ``self``, a ``Call``, and for each
+    argument a sequence with those of all commands, and returns the results in their order (a
+    ``CommandError`` in place of a result is an error). It must leave what the commands would leave
+    one by one, however many come together: that differs between nodes. So it knows no
+    ``call.random``, and in a write it must not raise: every node that runs the same commands
+    together would stop, at each start again. Results are encoded behind the last command and so
+    must not be a part of the state that later ones change. Arguments must be bytes, at least one,
+    and commands with optional ones run one by one. In a
     subclass that overrides the command alone, or has None in its place, it is not used.
     """
     return _decorator(Kind.WRITE, name, options)
