@@ -79,7 +79,9 @@ class CrowdDispatch:
         if not at_once and node.dispatch.refusal() is not None:
             return False
         for first, last, part in self._slices(counts, commands):
-            if at_once:
+            if len(part) > self._portion:
+                self._read_alone(connections[first], part)
+            elif at_once:
                 self._read_now(connections[first:last], counts[first:last], part)
             else:
                 self._read_later(connections[first:last], counts[first:last], part)
@@ -97,6 +99,16 @@ class CrowdDispatch:
                 last += 1
             yield first, last, commands if end - begin == len(commands) else commands[begin:end]
             first, begin = last, end
+
+    def _read_alone(self, connection: Any, commands: UniformCommands) -> None:
+        """Serve a client that asks for more than a portion, as if nobody else had come.
+
+        What it would be owed at most is postponed then, and its own portion tells how large its
+        replies are.
+        """
+        self._node.dispatch.read(connection, commands, whole=True)
+        connection.flush()
+        self._portion = max(self._portion, connection.portion)
 
     def _read_now(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands

@@ -130,7 +130,7 @@ class Dispatch:
                     self._write(connection, commands, raw)
                     return
                 if first.kind == READ:
-                    self._read(connection, commands, whole=True)
+                    self.read(connection, commands, whole=True)
                     return
                 if first is self._ping and len(commands[0]) == 1:
                     connection.reply(PONG_REPLY * len(commands))
@@ -243,7 +243,7 @@ class Dispatch:
         if kind == WRITE:
             self._write(connection, group, None)
         else:
-            self._read(connection, group)
+            self.read(connection, group)
 
     # -- writes -------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class Dispatch:
 
     # -- reads --------------------------------------------------------------------------------
 
-    def _read(self, connection: Any, commands: Sequence[list[bytes]], whole: bool = False) -> None:
+    def read(self, connection: Any, commands: Sequence[list[bytes]], whole: bool = False) -> None:
         """Serve reads; ``whole``: nothing of the same chunk follows them."""
         node = self._node
         if not connection.has_pending:

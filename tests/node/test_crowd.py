@@ -1,0 +1,635 @@
+"""What several clients send in one batch of events: run together, and as if it came alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import NotLeader
+from finn.machines.kv import KV
+from finn.node import crowd as crowd_module
+from finn.node import proposals
+from finn.node.runs import CrowdRead, CrowdRun
+from finn.options import Consistency
+from finn.protocols import crowd as gathering
+from finn.protocols.crowd import Crowds
+from finn.resp.replies import pack_command
+from finn.testing.cluster import MemoryCluster
+from tests.machines.kvclient import dump
+from tests.node.support import Client, Journal, count_replies
+from tests.node.test_grouping import contents
+from tests.node.test_together import Sums
+from tests.protocols.support import Batch
+
+HIGH, MEDIUM, LOW = Consistency.HIGH, Consistency.MEDIUM, Consistency.LOW
+OK = b"+OK\r\n"
+NIL = b"$-1\r\n"
+WRONGTYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+
+
+def commands_of(piece: str) -> list[list[bytes]]:
+    """Split what a client sends in one piece."""
+    return [command.split() for command in piece.encode().split(b";")]
+
+
+def bulk(value: bytes) -> bytes:
+    """Encode a string."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+class Crowd:
+    """Clients of one node, and what becomes of what they send.
+
+    Attributes:
+        taken: commands of each client, of each crowd that was run together.
+        refused: the names of the commands that were not.
+    """
+
+    def __init__(self, cluster: MemoryCluster, member: int, count: int = 6) -> None:
+        self.cluster = cluster
+        self.node = cluster.nodes[member]
+        self.factory = self.node.server
+        self.taken: list[list[int]] = []
+        self.refused: list[bytes] = []
+        self.batch = Batch()
+        self.batch.crowded = False
+        self.factory.batch = self.batch
+        self._dispatch: Any = self.node.dispatch
+        self._received = self._dispatch.crowd_received
+        self._dispatch.crowd_received = self._note
+        self.clients = [Client(cluster, member) for _ in range(count)]
+        self.tell("PING")
+
+    def _note(self, connections: Any, counts: Any, commands: Any, raw: bytes) -> bool:
+        taken = bool(self._received(connections, counts, commands, raw))
+        if taken:
+            self.taken.append(list(counts))
+        else:
+            self.refused.append(commands.name)
+        return taken
+
+    def tell(self, line: str) -> None:
+        """Let each client run a command of its own, and forget the reply."""
+        for client in self.clients:
+            client.ask(line, replies=1)
+            client.transport.clear()
+
+    def gather(self, *pieces: str, learn: bool = True) -> None:
+        """Let as many clients send a piece each, within one batch that does not end yet."""
+        for client in self.clients:
+            client.transport.clear()
+        if learn:
+            first = commands_of(pieces[0])[0]
+            self.factory.crowds = Crowds(self.factory)
+            self.factory.crowds.learn(first, pack_command(first))
+        self.batch.crowded = True
+        for client, piece in zip(self.clients, pieces, strict=False):
+            client.protocol.dataReceived(b"".join(map(pack_command, commands_of(piece))))
+
+    def end(self) -> None:
+        """End the batch."""
+        self.batch.end()
+        self.batch.crowded = False
+
+    def send(self, *pieces: str) -> None:
+        """Let as many clients send a piece each, within one batch."""
+        self.gather(*pieces)
+        self.end()
+
+    def received(self, count: int) -> list[bytes]:
+        """Return what each of the first clients got."""
+        return [client.received for client in self.clients[:count]]
+
+    def wait(self, *pieces: str) -> list[bytes]:
+        """Let time pass until each client has its replies, and see that no more come."""
+        for client, piece in zip(self.clients, pieces, strict=False):
+            wanted = len(commands_of(piece))
+            self.cluster.wait_until(
+                lambda client=client, wanted=wanted: count_replies(client.received) >= wanted
+            )
+        found = self.received(len(pieces))
+        self.cluster.advance(0.05)
+        assert self.received(len(pieces)) == found
+        return found
+
+    def ask(self, *pieces: str) -> list[bytes]:
+        """Let as many clients send a piece each, within one batch; return what each gets."""
+        self.send(*pieces)
+        return self.wait(*pieces)
+
+    def alone(self, *pieces: str) -> list[bytes]:
+        """Let them send the same, one after the other; return what each gets."""
+        found = []
+        for client, piece in zip(self.clients, pieces, strict=False):
+            client.transport.clear()
+            client.protocol.dataReceived(b"".join(map(pack_command, commands_of(piece))))
+            self.wait(*[piece] * (client is self.clients[0]))
+            wanted = len(commands_of(piece))
+            self.cluster.wait_until(
+                lambda client=client, wanted=wanted: count_replies(client.received) >= wanted
+            )
+            found.append(client.received)
+        return found
+
+
+class CrowdCase(SynchronousTestCase):
+    """Three nodes, and clients of one of them."""
+
+    def start(
+        self, level: Consistency = MEDIUM, machine: Any = KV, follower: bool = False
+    ) -> Crowd:
+        self.cluster = MemoryCluster(machine, consistency=level)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.raft: Any = self.cluster.nodes[self.leader].raft
+        member = (self.leader + 1) % 3 if follower else self.leader
+        self.crowd = Crowd(self.cluster, member)
+        return self.crowd
+
+    def fill(self, *commands: str) -> None:
+        """Run commands before the test."""
+        for command in commands:
+            self.cluster.execute(*command.split())
+
+
+class Writes(CrowdCase):
+    def test_one_entry_for_all(self) -> None:
+        """With everybody's commands in it, and the same state on all nodes."""
+        crowd = self.start()
+        before = self.raft.log.last_index
+        found = crowd.ask("SET k0 0;SET k1 1", "SET k2 2", "SET k3 3;SET k4 4;SET k5 5")
+        self.assertEqual(found, [OK * 2, OK, OK * 3])
+        self.assertEqual((crowd.taken, crowd.refused), ([[2, 1, 3]], []))
+        (entry,) = self.raft.log.entries(before + 1, self.raft.log.last_index, 1 << 20)
+        self.assertEqual(entry.count, 6)
+        self.cluster.advance(1)
+        machines = [self.cluster.machine(member) for member in range(3)]
+        keys = contents(machines[0], crowd.node.applying.last_time)
+        self.assertEqual(keys, {b"k%d" % n: (b"%d" % n, None) for n in range(6)})
+        self.assertEqual(len({dump(machine) for machine in machines}), 1)
+
+    def test_everybody_gets_the_own_replies(self) -> None:
+        """Of commands that are run one by one as well, each with its own reply."""
+        crowd = self.start()
+        self.fill("SET k1 old")
+        found = crowd.ask("SET k0 a GET;SET k0 b GET", "SET k1 c GET", "SET k2 d GET;SET k2 e GET")
+        self.assertEqual(found, [NIL + bulk(b"a"), bulk(b"old"), NIL + bulk(b"d")])
+        found = crowd.ask("INCR n0;INCR n0;INCR n0", "INCR n1", "INCR k1", "INCR n0;INCR k1")
+        refusal = b"-ERR value is not an integer or out of range\r\n"
+        self.assertEqual(found, [b":1\r\n:2\r\n:3\r\n", b":1\r\n", refusal, b":4\r\n" + refusal])
+        self.assertEqual(crowd.taken, [[2, 1, 2], [3, 1, 1, 2]])
+
+    def test_commands_that_have_no_function_for_several(self) -> None:
+        """With mistakes of some clients in between."""
+        crowd = self.start()
+        self.fill("SET kS v")
+        found = crowd.ask("LPUSH k0 a;LPUSH k0 b", "LPUSH kS a", "LPUSH k0 c", "LPUSH k1 a")
+        self.assertEqual(found, [b":1\r\n:2\r\n", WRONGTYPE, b":3\r\n", b":1\r\n"])
+        found = crowd.ask("SADD k2 a;SADD k2 a", "SADD k2 b", "SADD kS b;SADD k2 c")
+        self.assertEqual(found, [b":1\r\n:0\r\n", b":1\r\n", WRONGTYPE + b":1\r\n"])
+        self.assertEqual(len(crowd.taken), 2)
+
+    def test_a_client_sees_what_it_wrote(self) -> None:
+        """Though its read comes before the write of the crowd is applied, at every level."""
+        for level in (LOW, MEDIUM, HIGH):
+            crowd = self.start(level)
+            crowd.send(*[f"SET k{n} {n}" for n in range(4)])
+            self.assertEqual(crowd.received(1), [b""])
+            crowd.clients[1].send("GET k1", "GET k3")
+            crowd.clients[2].send("SET k2 next", "GET k2")
+            found = crowd.wait("1", "1;2;3", "1;2;3", "1")
+            self.assertEqual(found[1], OK + bulk(b"1") + bulk(b"3"))
+            self.assertEqual(found[2], OK * 2 + bulk(b"next"))
+            self.assertEqual((found[0], found[3]), (OK, OK))
+
+    def test_watch(self) -> None:
+        """A transaction notices what a crowd wrote, and nothing else."""
+        crowd = self.start()
+        watchers = [Client(self.cluster, self.leader) for _ in range(2)]
+        for watcher, key in zip(watchers, ("k1", "other"), strict=True):
+            self.assertEqual(
+                watcher.ask(f"WATCH {key}", "MULTI", "GET k1"), OK * 2 + b"+QUEUED\r\n"
+            )
+        self.assertEqual(crowd.ask("SET k0 a", "SET k1 a", "SET k2 a"), [OK] * 3)
+        self.assertEqual(len(crowd.taken), 1)
+        replies = [watcher.ask("EXEC") for watcher in watchers]
+        self.assertEqual(replies, [b"*-1\r\n", b"*1\r\n" + bulk(b"a")])
+
+    def test_clients_wait_while_there_is_too_much(self) -> None:
+        """All of the crowd, until there is room."""
+        crowd = self.start()
+        self.patch(proposals, "MAX_PENDING_BYTES", 100)
+        crowd.send("SET k0 a", "SET k1 a", "SET k2 a", "SET k3 a")
+        states = [client.transport.producerState for client in crowd.clients]
+        self.assertEqual(states, ["paused"] * 4 + ["producing"] * 2)
+        self.assertEqual(crowd.wait("1", "1", "1", "1"), [OK] * 4)
+        states = [client.transport.producerState for client in crowd.clients]
+        self.assertEqual(states, ["producing"] * 6)
+        self.assertEqual(crowd.ask("SET k0 b", "SET k1 b", "SET k2 b"), [OK] * 3)
+        self.assertEqual(crowd.taken, [[1] * 4, [1] * 3])
+        self.assertEqual(crowd.node.proposals.pending_bytes, 0)
+
+
+class Reads(CrowdCase):
+    def test_with_a_lease_nobody_waits(self) -> None:
+        """Missing keys and values of all sizes; each client gets its own."""
+        crowd = self.start()
+        self.cluster.execute("SET", "k1", b"")
+        self.cluster.execute("SET", "k2", b"x" * 300)
+        self.fill("SET k3 v", "LPUSH kL a")
+        self.cluster.advance(0.1)
+        crowd.send("GET k0", "GET k1", "GET k2;GET k0;GET k3", "GET k3;GET k3")
+        long = bulk(b"x" * 300)
+        expected = [NIL, bulk(b""), long + NIL + bulk(b"v"), bulk(b"v") * 2]
+        self.assertEqual(crowd.received(4), expected)
+        self.assertEqual(crowd.taken, [[1, 1, 3, 2]])
+        crowd.send("GET k3;GET k2", "GET kL", "GET k3;GET kL", "GET k0")
+        expected = [bulk(b"v") + long, WRONGTYPE, bulk(b"v") + WRONGTYPE, NIL]
+        self.assertEqual(crowd.received(4), expected)
+        crowd.send("GET k3;GET k2", "GET k3", "GET k1;GET k2")
+        self.assertEqual(crowd.received(3), [bulk(b"v") + long, bulk(b"v"), bulk(b"") + long])
+
+    def test_the_newer_protocol(self) -> None:
+        """Has another word for nothing."""
+        for level in (MEDIUM, HIGH):
+            crowd = self.start(level)
+            self.fill("SET k1 v")
+            crowd.tell("HELLO 3")
+            found = crowd.ask("GET k0", "GET k1;GET k0", "GET k1")
+            self.assertEqual(found, [b"_\r\n", bulk(b"v") + b"_\r\n", bulk(b"v")])
+            self.assertEqual(crowd.taken, [[1, 2, 1]])
+
+    def test_a_round_for_all(self) -> None:
+        """At level high, and nobody is answered before it."""
+        crowd = self.start(HIGH)
+        self.fill("SET k1 v", "LPUSH kL a")
+        pieces = ("GET k0", "GET k1;GET k1", "GET k1;GET kL;GET k0", "GET k0", "GET k1", "GET k1")
+        crowd.send(*pieces)
+        self.assertEqual(crowd.received(6), [b""] * 6)
+        value = bulk(b"v")
+        expected = [NIL, value * 2, value + WRONGTYPE + NIL, NIL, value, value]
+        self.assertEqual(crowd.wait(*pieces), expected)
+        self.assertEqual(crowd.taken, [[1, 2, 3, 1, 1, 1]])
+
+    def test_a_write_behind_a_read(self) -> None:
+        """The read does not see it."""
+        crowd = self.start(HIGH)
+        self.fill("SET k0 old", "SET k1 old")
+        crowd.send("GET k0", "GET k1", "GET k2")
+        crowd.clients[0].send("SET k0 new")
+        crowd.clients[1].send("SET k1 new", "GET k1")
+        found = crowd.wait("1;2", "1;2;3", "1")
+        old, new = bulk(b"old"), bulk(b"new")
+        self.assertEqual(found, [old + OK, old + OK + new, NIL])
+        self.assertEqual(crowd.ask("GET k0", "GET k1", "GET k2"), [new, new, NIL])
+
+    def test_without_a_majority(self) -> None:
+        """They fail as one that comes alone does, each command once."""
+        for level in (MEDIUM, HIGH):
+            crowd = self.start(level)
+            self.cluster.partition([self.leader])
+            if level is MEDIUM:
+                self.cluster.wait_until(lambda: not self.raft.lease_valid(self.raft.now))
+            other = Client(self.cluster, self.leader)
+            other.send("GET k0")
+            crowd.send("GET k0;GET k0", "GET k1", "GET k2")
+            self.assertEqual(crowd.taken, [[2, 1, 1]])
+            found = crowd.wait("1;2", "1", "1")
+            self.assertTrue(other.received.startswith(b"-"), other.received)
+            self.assertEqual(found, [other.received * 2, other.received, other.received])
+
+    def test_a_key_that_expired(self) -> None:
+        """One empty entry tells all nodes the time, and the crowd waits for it."""
+        for level in (MEDIUM, HIGH):
+            crowd = self.start(level)
+            self.fill("SET k0 v PX 1000", "SET k1 v")
+            self.assertEqual(crowd.ask("GET k0", "GET k1", "GET k0"), [bulk(b"v")] * 3)
+            self.cluster.advance(5)
+            before = self.raft.log.last_index
+            pieces = ("GET k0", "GET k1;GET k0", "GET k1", "GET k0", "GET k1", "GET k1")
+            crowd.send(*pieces)
+            self.assertEqual(crowd.received(1), [b""])
+            value = bulk(b"v")
+            self.assertEqual(crowd.wait(*pieces), [NIL, value + NIL, value, NIL, value, value])
+            self.assertEqual(self.raft.log.last_index, before + 1)
+            self.assertEqual(len(crowd.taken), 2)
+
+
+class Large(CrowdCase):
+    """Replies that are so large that only a few are made at a time."""
+
+    def start_large(self, level: Consistency) -> list[int]:
+        """Return a list that gets how many commands are run at a time."""
+        crowd = self.start(level)
+        self.cluster.execute("SET", "kL", b"x" * 100_000)
+        self.fill("SET kS v")
+        sizes: list[int] = []
+        host: Any = crowd.node.host
+        execute = host.execute
+
+        def note(commands: Any, *rest: Any) -> None:
+            sizes.append(len(commands))
+            execute(commands, *rest)
+
+        self.patch(host, "execute", note)
+        return sizes
+
+    def test_portions(self) -> None:
+        """They grow while replies are small, and shrink at once when they are not."""
+        for level in (MEDIUM, HIGH):
+            sizes = self.start_large(level)
+            small, large = bulk(b"v"), bulk(b"x" * 100_000)
+            for expected in ([4, 2], [6], [6]):
+                self.assertEqual(self.crowd.ask(*["GET kS"] * 6), [small] * 6)
+                self.assertEqual(sizes, expected, level)
+                sizes.clear()
+            self.assertEqual(self.crowd.ask(*["GET kL"] * 6), [large] * 6)
+            self.assertEqual(self.crowd.ask(*["GET kL", "GET kS"] * 3), [large, small] * 3)
+            self.assertEqual(sizes, [6, 4, 2], level)
+            pieces = ("GET kS;GET kS;GET kS", "GET kS;GET kL", "GET kS;GET kS")
+            sizes.clear()
+            self.crowd.node.dispatch._crowd._portion = crowd_module.FEWEST
+            found = self.crowd.ask(*pieces)
+            self.assertEqual(found, [small * 3, small + large, small * 2])
+            self.assertEqual(sizes, [3, 4], level)
+
+    def test_a_portion_has_a_bound(self) -> None:
+        """However small the replies are."""
+        sizes = self.start_large(MEDIUM)
+        piece = ";".join(["GET kS"] * 30)
+        for _ in range(4):
+            self.assertEqual(self.crowd.ask(*[piece] * 6), [bulk(b"v") * 30] * 6)
+        self.assertLessEqual(max(sizes), crowd_module.MOST)
+        self.assertEqual(sizes[-1], 180)
+
+    def test_a_client_that_asks_for_much(self) -> None:
+        """It is owed no more than if it was alone, and gets all when it reads."""
+        for level in (MEDIUM, HIGH):
+            sizes = self.start_large(level)
+            piece = ";".join(["GET kL"] * 100)
+            first: Any = self.crowd.clients[0].protocol
+            first._output.pauseProducing()
+            self.crowd.send(piece, "GET kL", "GET kS")
+            self.cluster.advance(0.5)
+            self.assertEqual(self.crowd.received(3)[2], bulk(b"v"))
+            limit = self.crowd.factory.limits.output_bytes
+            self.assertLess(first.waiting, limit + 40 * 100_000)
+            self.assertEqual(self.crowd.factory.owed_bytes, first.waiting)
+            first._output.resumeProducing()
+            self.assertEqual(self.crowd.wait(piece)[0], bulk(b"x" * 100_000) * 100)
+            self.assertLess(max(sizes), 40)
+
+
+class Others(CrowdCase):
+    """Nodes that do not lead, commands that are wrong, and machines that fail."""
+
+    def test_on_a_follower(self) -> None:
+        """Everybody is told where the leader is, as somebody alone is."""
+        for level in (MEDIUM, HIGH):
+            crowd = self.start(level, follower=True)
+            for piece in ("SET k v", "GET k"):
+                pieces = (f"{piece};{piece}", piece, piece)
+                expected = crowd.alone(piece)[0]
+                self.assertTrue(expected.startswith(b"-TRY "), expected)
+                self.assertEqual(crowd.ask(*pieces), [expected * 2, expected, expected])
+            self.assertEqual((crowd.taken, crowd.refused), ([], [b"SET", b"GET"]))
+
+    def test_on_a_follower_that_may_answer(self) -> None:
+        """At level low."""
+        crowd = self.start(LOW, follower=True)
+        self.fill("SET k1 v")
+        self.cluster.advance(0.5)
+        crowd.send("GET k0", "GET k1", "GET k1;GET k0")
+        self.assertEqual(crowd.received(3), [NIL, bulk(b"v"), bulk(b"v") + NIL])
+        self.assertEqual(crowd.taken, [[1, 1, 2]])
+
+    def test_without_a_leader(self) -> None:
+        """There is none to be told of."""
+        crowd = self.start()
+        self.cluster.partition([0], [1], [2])
+        self.cluster.wait_until(lambda: self.raft.leader is None)
+        for piece in ("SET k v", "GET k"):
+            expected = crowd.alone(piece)[0]
+            self.assertEqual(expected, b"-ERR leader not known\r\n")
+            self.assertEqual(crowd.ask(piece, f"{piece};{piece}", piece)[1], expected * 2)
+        self.assertEqual(crowd.taken, [])
+
+    def test_mistakes(self) -> None:
+        """Unknown commands, wrong numbers of arguments, and what every client runs alone."""
+        crowd = self.start()
+        for piece in ("NOPE a", "GET a b", "GET", "SET a", "gEt a", "ECHO a", "DBSIZE a"):
+            expected = crowd.alone(piece)[0]
+            self.assertEqual(crowd.ask(piece, f"{piece};{piece}", piece)[1], expected * 2)
+        self.assertEqual(crowd.taken, [])
+        self.assertEqual(crowd.ask("MULTI", "MULTI", "MULTI"), [OK] * 3)
+        self.assertEqual(crowd.ask("GET a", "GET a", "GET a"), [b"+QUEUED\r\n"] * 3)
+        self.assertEqual(crowd.ask("EXEC", "EXEC", "EXEC"), [b"*1\r\n" + NIL] * 3)
+        self.assertEqual(crowd.taken, [])
+
+    def test_ping(self) -> None:
+        """It is answered at once, with an argument by everybody's own."""
+        crowd = self.start()
+        pong = b"+PONG\r\n"
+        crowd.send("PING", "PING", "PING", "PING;PING")
+        self.assertEqual(crowd.received(4), [pong, pong, pong, pong * 2])
+        crowd.factory.crowds.learn([b"PING"], pack_command([b"PING"]) * 2)
+        crowd.gather("PING;PING", "PING;PING;PING", "PING;PING", learn=False)
+        crowd.end()
+        self.assertEqual(crowd.received(3), [pong * 2, pong * 3, pong * 2])
+        self.assertEqual(crowd.taken, [[1, 1, 1], [2, 3, 2]])
+        self.assertEqual(crowd.ask("PING a", "PING b", "PING c"), [*map(bulk, (b"a", b"b", b"c"))])
+
+    def test_local_commands(self) -> None:
+        """They are no reads: each is run for its client."""
+        crowd = self.start(machine=Journal)
+        self.assertEqual(crowd.ask("HERE", "HERE", "HERE"), [b":0\r\n"] * 3)
+        self.assertEqual((crowd.taken, crowd.refused), ([], [b"HERE"]))
+
+    def test_commands_are_counted_once(self) -> None:
+        """Whether they are run together or not."""
+        crowd = self.start()
+        before = crowd.node.dispatch.commands_total
+        pieces = ("GET a", "GET a;GET a", "GET a")
+        crowd.ask(*pieces)
+        crowd.ask("NOPE", "NOPE;NOPE", "NOPE")
+        self.assertEqual(crowd.node.dispatch.commands_total - before, 8)
+        self.assertEqual([c.protocol.commands_count for c in crowd.clients[:4]], [3, 5, 3, 1])
+
+    def test_a_machine_whose_reads_fail(self) -> None:
+        """Those of others are served all the same."""
+        for level in (MEDIUM, HIGH):
+            crowd = self.start(level, machine=Sums)
+            seven = b"-SEVEN is odd\r\n"
+            found = crowd.ask("DOUBLE 1;DOUBLE 7", "DOUBLE 7", "DOUBLE 3")
+            self.assertEqual(found, [b":2\r\n" + seven, seven, b":6\r\n"])
+            found = crowd.ask("DOUBLE 5;DOUBLE 1", "DOUBLE 2", "DOUBLE 3")
+            self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+            self.assertEqual(found, [b":10\r\n:2\r\n", b":4\r\n", b":6\r\n"])
+            self.assertEqual(len(crowd.taken), 2)
+
+    def test_a_machine_whose_results_are_strange(self) -> None:
+        """An error for one of them, a value that is none, and too few for all."""
+        crowd = self.start(machine=Sums)
+        found = crowd.ask("MARK 1;MARK 8", "MARK 9", "MARK 1")
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        eight, nine = b"-EIGHT is odd\r\n", b"-ERR internal error: TypeError\r\n"
+        self.assertEqual(found, [OK + eight, nine, OK])
+        found = crowd.ask("ADD 6;ADD 1", "ADD 1", "ADD 1")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        lost = b"-ERR internal error: ValueError\r\n"
+        self.assertEqual(found, [lost * 2, lost, lost])
+
+    def test_a_machine_whose_writes_fail(self) -> None:
+        """The node ends, and nobody is told a lie."""
+        crowd = self.start(machine=Sums)
+        found = crowd.ask("ADD 1;ADD 7", "ADD 2", "ADD 3")
+        unknown = b"-UNKNOWN node failed\r\n"
+        self.assertEqual(found, [unknown * 2, unknown, unknown])
+        self.assertGreater(len(self.flushLoggedErrors(ValueError)), 0)
+        expected = crowd.alone("ADD 1")[0]
+        self.assertTrue(expected.startswith(b"-"), expected)
+        self.assertEqual(crowd.ask("ADD 1", "ADD 1", "ADD 1"), [expected] * 3)
+
+
+class LostLeadership(CrowdCase):
+    """Each command gets one error, the one that it gets alone."""
+
+    def step_down(self) -> None:
+        self.raft.step_down(self.raft.now, "the test wants it")
+        self.crowd.node.wake()
+
+    def test_before_the_batch_ends(self) -> None:
+        """What was gathered is not run any more."""
+        for piece in ("SET k v", "GET k"):
+            crowd = self.start()
+            crowd.gather(piece, f"{piece};{piece}", piece)
+            self.step_down()
+            crowd.end()
+            found = crowd.wait("1", "1;2", "1")
+            self.assertEqual(crowd.taken, [])
+            self.assertEqual(found[0][:5], b"-ERR ")
+            self.assertEqual(found[1], found[0] * 2)
+
+    def test_while_writes_are_in_flight(self) -> None:
+        """Nobody knows their outcome."""
+        crowd = self.start()
+        self.cluster.partition([self.leader])
+        found = crowd.ask("SET k 1", "SET k 2;SET k 3", "SET k 4")
+        unknown = b"-UNKNOWN leadership lost while committing log\r\n"
+        self.assertEqual(found, [unknown, unknown * 2, unknown])
+        self.assertEqual(crowd.taken, [[1, 2, 1]])
+
+    def test_while_leadership_is_handed_over(self) -> None:
+        """Nothing was appended: the next leader is told."""
+        crowd = self.start()
+        follower = (self.leader + 1) % 3
+        other: Any = self.cluster.nodes[follower].raft
+        self.raft.transfer_leadership(other.node_id, self.raft.now)
+        crowd.node.wake()
+        found = crowd.ask("SET k 1", "SET k 2;SET k 3", "SET k 4")
+        hint = f"-TRY {self.cluster.computers[follower].address}\r\n".encode()
+        self.assertEqual(found, [hint, hint * 2, hint])
+        self.assertEqual(crowd.taken, [[1, 2, 1]])
+        self.assertIsNone(self.cluster.execute("GET", "k"))
+
+
+class Slot:
+    """Keeps what fills it."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+
+    def fill(self, data: bytes) -> None:
+        """Note it."""
+        self.data.append(data)
+
+
+class Runs(SynchronousTestCase):
+    """A run with the commands of three clients."""
+
+    def setUp(self) -> None:
+        self.slots = [Slot() for _ in range(3)]
+        self.sizes: list[int] = []
+        commands = [[b"GET", b"k"]] * 6
+        self.run_ = CrowdRun([*self.slots], [2, 1, 3], commands, False, 0.0)
+        self.read = CrowdRead([*self.slots], [2, 1, 3], commands, False, 0.0)
+        self.read.measure = self.sizes.append
+
+    def data(self) -> list[list[bytes]]:
+        """Return what each client got."""
+        return [slot.data for slot in self.slots]
+
+    def test_replies(self) -> None:
+        """One for each command, or all of a client in one piece."""
+        self.run_.complete([b"%d" % n for n in range(6)])
+        self.read.complete([b"aa", b"b", b"ccc"])
+        self.assertEqual(self.data(), [[b"01", b"aa"], [b"2", b"b"], [b"345", b"ccc"]])
+        self.assertEqual(self.sizes, [6])
+
+    def test_errors(self) -> None:
+        """One for each command."""
+        self.run_.fail(NotLeader())
+        error = b"-ERR leader not known\r\n"
+        self.assertEqual(self.data(), [[error * 2], [error], [error * 3]])
+
+    def test_it_ends_once(self) -> None:
+        """Whatever comes later is not told, and who waits for the end goes on once."""
+        ended: list[bool] = []
+        for run in (self.run_, self.read):
+            run.then(lambda run=run: ended.append(run.ended))  # type: ignore[misc]
+            run.complete([b"a", b"b", b"c"])
+            run.fail(NotLeader())
+            run.complete([b"x", b"y", b"z"])
+        self.assertEqual(self.data(), [[b"a"] * 2, [b"b"] * 2, [b"c"] * 2])
+        self.assertEqual(ended, [True, True])
+
+
+class Equal(SynchronousTestCase):
+    """Six clients with keys of their own, on two nodes: in crowds, and one by one."""
+
+    def draw(self, source: random.Random, seed: int) -> list[str]:
+        """Draw a piece for each client, most of them alike."""
+        size = source.choice((1, 1, 2, 4))
+        templates = (
+            "GET {k}", "SET {k} {v}", "INCR {k}", "DEL {k}", "LPUSH {k} {v}", "LRANGE {k} 0 -1",
+            "SET {k} {v} GET", "PING", "SADD {k} {v}", "LLEN {k}", "GET", "NOPE {k}",
+        )  # fmt: skip
+        common = source.choice(templates[:8])
+        value = source.choice(("1", "22", "x" * 500))
+        pieces = []
+        for client in range(6):
+            alike = source.random() < 0.8
+            commands = []
+            for _ in range(size if source.random() < 0.7 else 3):
+                template = common if alike else source.choice(templates)
+                key = f"{seed:02}:{client}:{source.randrange(3)}"
+                commands.append(template.format(k=key, v=value))
+            pieces.append(";".join(commands))
+        return pieces
+
+    def test_equal(self) -> None:
+        """Every reply, and the state."""
+        self.patch(gathering, "PATIENCE", 1)
+        clusters = [MemoryCluster(KV, size=1) for _ in range(2)]
+        for cluster in clusters:
+            self.addCleanup(cluster.close)
+            cluster.start()
+        one, twin = (Crowd(cluster, 0) for cluster in clusters)
+        for seed in range(40):
+            source = random.Random(seed)
+            level = source.choice((LOW, MEDIUM, HIGH))
+            one.node.options.consistency = twin.node.options.consistency = level
+            one.tell(f"HELLO {2 + seed % 2}")
+            twin.tell(f"HELLO {2 + seed % 2}")
+            for _ in range(8):
+                pieces = self.draw(source, seed)
+                one.gather(*pieces, learn=False)
+                one.end()
+                self.assertEqual(one.wait(*pieces), twin.alone(*pieces), (seed, pieces))
+        found = [contents(c.node.host.machine, c.node.applying.last_time) for c in (one, twin)]
+        self.assertEqual(found[0], found[1])
+        self.assertGreater(len(one.taken), 100)
+        self.assertEqual(twin.taken, [])
