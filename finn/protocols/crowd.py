@@ -12,7 +12,7 @@ commands of a crowd are concurrent with each other, and any order of them is rig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -94,6 +94,7 @@ class Crowds:
                 return False
         if crowd.count + count > crowd.most:
             self._run(crowd)
+            return self.take(connection, data)  # another shape may be expected now
         if not crowd.members:
             if not self._waiting:
                 self._factory.batch.at_end(self.run)
@@ -143,7 +144,15 @@ class Crowds:
             is_open = is_open and not member.closing
         if not (is_open and len(members) >= FEW and self._together(crowd, members, counts, chunks)):
             for member, data in zip(members, chunks, strict=True):
-                member.receive(data)
+                self._or_drop(member, member.receive, data)
+
+    def _or_drop(self, member: ClientConnection, action: Callable[..., None], *args: bytes) -> None:
+        """Do something for one client; where it fails that client is lost, but no other."""
+        try:
+            action(*args)
+        except BaseException:
+            self.log.failure("connection {id} of {peer} failed", id=member.id, peer=member.peer)
+            member.abandon()
 
     def _together(
         self,
@@ -164,7 +173,7 @@ class Crowds:
         except Exception:
             self.log.failure("commands of several clients failed")
             for member in members:
-                member.fail()
+                self._or_drop(member, member.fail)
             return True
         for member, count in zip(members, counts, strict=True):
             member.commands_count += count

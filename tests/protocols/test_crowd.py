@@ -277,6 +277,37 @@ class Crowds(SynchronousTestCase):
         self.assertEqual(self.dispatcher.crowds, [])
         self.assertEqual(self.replies()[:4], [b"+GET\r\n", b"", b"", b"+GET\r\n"])
 
+    def test_another_shape_is_learned_while_a_piece_is_taken(self) -> None:
+        """The commands in it are counted anew, so nobody gets a reply of somebody else."""
+        self.patch(crowd, "FEW", 2)
+        self.patch(crowd, "MOST_COMMANDS", 40)
+        self.patch(crowd, "PATIENCE", 1)
+        short, long = set_(b"aaaa"), set_(b"aaaa", b"vv")
+        strange = long * len(short)  # as large as so many short ones
+        self.factory.crowds.learn([b"SET", b"aaaa", b"v"], short)
+        for client, piece in zip(self.clients, (short, short, strange, strange), strict=False):
+            client.dataReceived(piece)
+        self.assertTrue(self.clients[3].is_gathered)
+        self.clients[4].dataReceived(long)
+        self.batch.end()
+        members, counts, commands, _ = self.dispatcher.crowds.pop()
+        self.assertEqual(members, self.clients[3:])
+        self.assertEqual((counts, len(commands)), ([len(short), 1], len(short) + 1))
+
+    def test_one_that_fails_when_it_is_read_alone(self) -> None:
+        """It is dropped; the others get their replies, and those of other kinds too."""
+        self.send(set_(b"aaaa"))
+        self.forget()
+        self.patch(self.clients[0], "receive", lambda data: 1 / 0)
+        self.clients[0].dataReceived(get(b"aaaa"))
+        self.clients[1].dataReceived(get(b"bbbb"))
+        for client in self.clients[2:]:
+            client.dataReceived(set_(b"aaaa"))
+        self.batch.end()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.replies(), [b"", b"+GET\r\n"] + [b":1\r\n"] * 3)
+        self.assertEqual([client.closing for client in self.clients], [True] + [False] * 4)
+
     def test_kinds_are_forgotten_when_there_are_too_many(self) -> None:
         """Nobody can fill the memory with names."""
         for number in range(2 * crowd.KINDS):
@@ -297,6 +328,9 @@ class Crowds(SynchronousTestCase):
         slot.fill(b"+first\r\n")
         first.flush()
         self.assertEqual(self.replies()[0], b"+first\r\n+second\r\n")
+        first.reply(b"+third\r\n")
+        first.answer(b"+fourth\r\n")
+        self.assertEqual(self.replies()[0], b"+first\r\n+second\r\n+third\r\n+fourth\r\n")
 
     def test_an_answer_that_is_not_taken_is_owed(self) -> None:
         """It counts as any other reply."""
