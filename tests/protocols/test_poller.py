@@ -159,6 +159,64 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.poller.crowded)
 
+    def test_the_end_is_like_a_last_event(self) -> None:
+        """What follows the events follows it too, also what it asks for itself."""
+        ends = [self.end() for _ in range(3)]
+
+        def last() -> None:
+            self.assertTrue(self.poller.handling)
+            self.assertTrue(self.poller.crowded)
+            self.events.append("last")
+            self.poller.soon(lambda: self.events.append("soon of the last"))
+
+        def react(end: End, data: bytes) -> None:
+            if len(self.events) == 1:
+                self.poller.at_end(last)
+                self.poller.soon(lambda: self.events.append("soon"))
+
+        self.react = react
+        for end in ends:
+            end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a"] * 3 + ["last", "soon", "soon of the last"])
+        self.assertFalse(self.poller.handling)
+        self.events.clear()
+        self.react = lambda end, data: None
+        ends[0].far.send(b"b")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"b"])  # it was for that batch only
+
+    def test_an_end_that_fails_ends_nothing_else(self) -> None:
+        """Nor does one without an event that is handled, nor one that asks for another."""
+        end = self.end()
+        names = ("one", "two", "three")
+
+        def react(end: End, data: bytes) -> None:
+            self.poller.at_end(lambda: self.poller.at_end(lambda: self.events.append("nested")))
+            for name in names:
+                self.poller.at_end(lambda name=name: self.events.append(name))
+            self.poller.at_end(lambda: 1 / 0 and None)
+            self.poller.soon(lambda: self.events.append("soon"))
+
+        self.react = react
+        end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((self.events[0], self.events[-1]), (b"a", "soon"))
+        self.assertEqual(sorted(self.events[1:-1]), sorted([*names, "nested"]))
+        self.assertFalse(self.poller.handling)
+        self.assertFalse(self.poller.crowded)
+
+    def test_the_end_comes_though_the_batch_was_cut(self) -> None:
+        """Those who were served do not wait for the others."""
+        self.patch(poller_module, "LONG", -1.0)
+        ends = [self.end(), self.end()]
+        self.react = lambda end, data: self.poller.at_end(lambda: self.events.append("last"))
+        for end in ends:
+            end.far.send(b"a")
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a", "last"])
+
     def test_nothing_is_a_reason_to_lose_the_others(self) -> None:
         """Not even what ends a process elsewhere, and what was to follow the events follows."""
         dying, other = self.end(), self.end()
