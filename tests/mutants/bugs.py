@@ -99,6 +99,7 @@ BUGS = {
     "7.5": "A node that cannot be trusted any more stops, and says so",
     "7.6": "Withdrawn is certainly not applied, in flight is unknown",
     "7.7": "WATCH notices every write since, and a lost leadership",
+    "7.8": "What clients can make a node keep is bounded, however they send it",
 }
 
 #: Bugs that finn cannot have, and why.

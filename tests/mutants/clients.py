@@ -35,7 +35,7 @@ CLIENTS = (
     # 6.2
     mutant(
         "event-of-a-descriptor-used-again", "6.2", "finn/protocols/poller.py",
-        "elif fd not in self._fresh:", "else:",
+        "elif fd not in fresh:", "else:",
         "tests.protocols.test_poller.PollerTests.test_a_number_that_is_used_again",
     ),
     mutant(

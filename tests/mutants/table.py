@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.clients import CLIENTS
+from tests.mutants.crowds import CROWDS
 from tests.mutants.elections import ELECTIONS
 from tests.mutants.machines import MACHINES
 from tests.mutants.membership import MEMBERSHIP
@@ -15,7 +16,7 @@ from tests.mutants.storage import STORAGE
 
 _ALL = (
     *ELECTIONS, *REPLICATION, *READS, *MEMBERSHIP, *SNAPSHOTS, *STORAGE, *PROTOCOLS, *CLIENTS,
-    *MACHINES,
+    *CROWDS, *MACHINES,
 )  # fmt: skip
 
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

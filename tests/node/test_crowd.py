@@ -272,7 +272,9 @@ class Reads(CrowdCase):
         value = bulk(b"v")
         expected = [NIL, value * 2, value + WRONGTYPE + NIL, NIL, value, value]
         self.assertEqual(crowd.wait(*pieces), expected)
-        self.assertEqual(crowd.taken, [[1, 2, 3, 1, 1, 1]])
+        found = crowd.ask("GET k1", "GET k1;GET k1", "GET k1")
+        self.assertEqual(found, [value, value * 2, value])
+        self.assertEqual(crowd.taken, [[1, 2, 3, 1, 1, 1], [1, 2, 1]])
 
     def test_a_write_behind_a_read(self) -> None:
         """The read does not see it."""

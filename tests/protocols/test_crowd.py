@@ -160,14 +160,14 @@ class Crowds(SynchronousTestCase):
 
     def test_the_shape_is_not_changed_while_pieces_wait(self) -> None:
         """They are of the one that was expected."""
-        self.send(*[get(b"aaaa")] * 3)
+        self.send(set_(b"aaaa"))
         self.forget()
         for client in self.clients[:3]:
-            client.dataReceived(get(b"bbbb"))
+            client.dataReceived(set_(b"bbbb"))
         for _ in range(2 * crowd.PATIENCE):
-            self.clients[3].dataReceived(get(b"longer"))
+            self.clients[3].dataReceived(set_(b"bbbb", b"longer"))
         self.batch.end()
-        self.assertEqual(self.dispatcher.crowds[0][2], [[b"GET", b"bbbb"]] * 3)
+        self.assertEqual(self.dispatcher.crowds[0][2], [[b"SET", b"bbbb", b"v"]] * 3)
 
     def test_a_client_that_waits_is_not_gathered(self) -> None:
         """Its commands have an order, which nothing may change."""
@@ -192,6 +192,18 @@ class Crowds(SynchronousTestCase):
         self.batch.end()
         self.assertEqual(self.dispatcher.crowds[0][0], self.clients[1:4])
         self.assertEqual(self.replies()[0], b"+GET\r\n")
+
+    def test_a_key_that_looks_like_a_command(self) -> None:
+        """It comes alone, and is no piece for a crowd."""
+        key = get(b"aaaa")
+        beginning = get(key).removesuffix(key + b"\r\n")
+        for client in self.clients[:3]:
+            client.dataReceived(beginning)
+            client.dataReceived(key)
+        self.batch.end()
+        self.assertEqual((self.dispatcher.crowds, self.dispatcher.received), ([], []))
+        self.clients[0].dataReceived(b"\r\n")
+        self.assertEqual(self.dispatcher.commands, [[b"GET", key]])
 
     def test_states_in_which_a_client_is_not_gathered(self) -> None:
         """Each of them has its own way to go."""

@@ -1,0 +1,257 @@
+"""Mutants of what runs the commands of several clients together."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import mutant
+
+_GATHERING = "finn/protocols/crowd.py"
+_CONNECTION = "finn/protocols/connection.py"
+_REPLIES = "finn/protocols/replies.py"
+_POLLER = "finn/protocols/poller.py"
+_CROWD = "finn/node/crowd.py"
+_RUNS = "finn/node/runs.py"
+_HOST = "finn/node/host.py"
+_GATHERED = "tests.protocols.test_crowd.Crowds.test_"
+_STATES = _GATHERED + "states_in_which_a_client_is_not_gathered"
+_POLLED = "tests.protocols.test_poller.PollerTests.test_"
+_WRITES = "tests.node.test_crowd.Writes.test_"
+_READS = "tests.node.test_crowd.Reads.test_"
+_LARGE = "tests.node.test_crowd.Large.test_"
+_OTHERS = "tests.node.test_crowd.Others.test_"
+_ENDS = "tests.node.test_crowd.Runs.test_"
+
+CROWDS = (
+    # 3.2
+    mutant(
+        "crowd-reads-without-a-lease", "3.2", _CROWD,
+        "at_once = node.reading.at_once(node.options.consistency, commands)", "at_once = True",
+        _READS + "a_round_for_all", _READS + "without_a_majority",
+    ),
+    # 6.2
+    mutant(
+        "crowd-mixes-versions-of-the-protocol", "6.2", _GATHERING,
+        "elif crowd.resp3 is not connection.resp3:", "elif False:",
+        _GATHERED + "versions_of_the_protocol_are_not_mixed",
+    ),
+    mutant(
+        "crowd-speaks-the-older-protocol-only", "6.2", _HOST,
+        "            null = NULL_RESP3 if resp3 else NULL_REPLY\n            return [",
+        "            null = NULL_REPLY\n            return [",
+        _READS + "the_newer_protocol",
+    ),
+    mutant(
+        "crowd-takes-commands-of-other-sizes", "6.2", _GATHERING,
+        "if rest or count > crowd.most:", "if count > crowd.most:",
+        _GATHERED + "what_is_of_another_size_is_handled_at_once",
+    ),
+    mutant(
+        "crowd-counts-by-another-shape", "6.2", _GATHERING,
+        "            return self.take(connection, data)  #", "            pass  #",
+        _GATHERED + "another_shape_is_learned_while_a_piece_is_taken",
+    ),
+    mutant(
+        "crowd-changes-its-shape-while-pieces-wait", "6.2", _GATHERING,
+        "if crowd.strange < PATIENCE or crowd.members:", "if crowd.strange < PATIENCE:",
+        _GATHERED + "the_shape_is_not_changed_while_pieces_wait",
+    ),
+    mutant(
+        "crowd-runs-commands-of-closed-clients", "6.2", _GATHERING,
+        "            is_open = is_open and not member.closing\n", "",
+        _GATHERED + "a_client_that_is_closed_meanwhile",
+    ),
+    mutant(
+        "crowd-that-is-refused-gets-no-replies", "6.2", _GATHERING,
+        "                crowd.refuse()\n                return False",
+        "                crowd.refuse()\n                return True",
+        _GATHERED + "commands_that_the_node_takes_one_by_one", _OTHERS + "on_a_follower",
+    ),
+    mutant(
+        "crowd-fails-in-silence", "6.2", _GATHERING,
+        "self._or_drop(member, member.fail)", "pass",
+        _GATHERED + "a_failure_ends_the_clients_it_concerns",
+    ),
+    mutant(
+        "crowd-is-lost-with-one-of-it", "6.2", _GATHERING,
+        "        except BaseException:\n", "        except OverflowError:\n",
+        _GATHERED + "one_that_fails_when_it_is_read_alone",
+    ),
+    mutant(
+        "crowd-gets-the-replies-of-its-first", "6.2", _CROWD,
+        "call, 0, replies, connections[0].resp3, counts)",
+        "call, 0, replies, connections[0].resp3)",
+        _READS + "with_a_lease_nobody_waits",
+    ),
+    mutant(
+        "crowd-that-waits-gets-the-replies-of-its-first", "6.2", "finn/node/reading.py",
+        "replies, run.resp3, run.parts)", "replies, run.resp3)",
+        _READS + "a_round_for_all",
+    ),
+    mutant(
+        "crowd-that-writes-gets-the-replies-of-its-first", "6.2", "finn/node/applying.py",
+        "replies, run.resp3, run.parts)", "replies, run.resp3)",
+        _WRITES + "one_entry_for_all",
+    ),
+    mutant(
+        "crowd-shares-one-reply", "6.2", _RUNS,
+        'return [b"".join(islice(rest, count)) for count in parts]',
+        'return [b"".join(islice(rest, 1)) for count in parts]',
+        _WRITES + "everybody_gets_the_own_replies", _ENDS + "errors",
+    ),
+    mutant(
+        "crowd-ends-twice", "6.2", _RUNS,
+        "            self.slot = None\n            for slot, data", "            for slot, data",
+        _ENDS + "it_ends_once",
+    ),
+    mutant(
+        "crowd-is-asked-for-anything-and-says-pong", "6.2", _CROWD,
+        "        if route is not self._ping:\n            return False\n", "",
+        _OTHERS + "local_commands", _OTHERS + "mistakes",
+    ),
+    mutant(
+        "gathered-is-what-comes-alone", "6.2", _CONNECTION,
+        "            factory.batch.crowded\n            and not", "            not",
+        _GATHERED + "an_event_that_comes_alone_is_handled_at_once",
+    ),
+    mutant(
+        "gathered-within-a-command", "6.2", _CONNECTION,
+        "            and self._reader.idle\n", "",
+        _GATHERED + "a_key_that_looks_like_a_command",
+    ),
+    mutant(
+        "gathered-within-a-transaction", "6.2", _CONNECTION,
+        "            and self.transaction is None\n", "", _STATES, _OTHERS + "mistakes",
+    ),
+    mutant(
+        "gathered-without-authentication", "6.2", _CONNECTION,
+        "            and self.authenticated\n", "", _STATES,
+    ),
+    mutant(
+        "gathered-before-it-is-known-who-it-is", "6.2", _CONNECTION,
+        "            and not self.undecided\n", "", _STATES,
+    ),
+    mutant(
+        "last-of-the-events-is-forgotten", "6.2", _POLLER,
+        "        while self._at_end:\n            self._call(self._at_end.pop())\n", "",
+        _POLLED + "the_end_is_like_a_last_event",
+    ),
+    mutant(
+        "last-of-the-events-comes-behind-them", "6.2", _POLLER,
+        "        while self._at_end:\n            self._call(self._at_end.pop())\n"
+        "        self.handling = self.crowded = False\n",
+        "        self.handling = self.crowded = False\n"
+        "        while self._at_end:\n            self._call(self._at_end.pop())\n",
+        _POLLED + "the_end_is_like_a_last_event",
+    ),
+    mutant(
+        "last-of-the-events-fails-and-ends-the-poller", "6.2", _POLLER,
+        "self._call(self._at_end.pop())", "self._at_end.pop()()",
+        _POLLED + "an_end_that_fails_ends_nothing_else",
+    ),
+    # 7.4
+    mutant(
+        "gathered-before-what-it-waits-for", "7.4", _CONNECTION,
+        "            and not self._slots\n", "",
+        _GATHERED + "a_client_that_waits_is_not_gathered",
+    ),
+    mutant(
+        "gathered-before-its-replies-are-written", "7.4", _CONNECTION,
+        "            and not self._out\n", "", _STATES,
+    ),
+    mutant(
+        "second-piece-is-handled-first", "7.4", _CONNECTION,
+        "        if self.is_gathered:\n", "        if False:\n",
+        _GATHERED + "a_second_piece_keeps_its_place",
+    ),
+    mutant(
+        "gathered-and-nobody-knows", "7.4", _GATHERING,
+        "connection.is_gathered = True", "pass",
+        _GATHERED + "a_second_piece_keeps_its_place",
+        _GATHERED + "nothing_is_run_before_the_last_event",
+    ),
+    mutant(
+        "answer-overtakes-slots", "7.4", _REPLIES,
+        "        if self._slots or self._out:\n            self.reply",
+        "        if self._out:\n            self.reply",
+        _GATHERED + "replies_are_in_order_with_what_is_queued",
+    ),
+    mutant(
+        "answer-overtakes-replies", "7.4", _REPLIES,
+        "        if self._slots or self._out:\n            self.reply",
+        "        if self._slots:\n            self.reply",
+        _GATHERED + "replies_are_in_order_with_what_is_queued",
+    ),
+    mutant(
+        "crowd-is-not-waited-for", "7.4", _CROWD,
+        "            connection.last_run = run\n", "",
+        _WRITES + "a_client_sees_what_it_wrote", _READS + "a_write_behind_a_read",
+    ),
+    mutant(
+        "crowd-never-ends-for-those-behind-it", "7.4", _RUNS,
+        "                slot.fill(data)\n            if self.followers is not None:\n"
+        "                self._go_on()\n",
+        "                slot.fill(data)\n",
+        _READS + "a_write_behind_a_read", _ENDS + "it_ends_once",
+    ),
+    # 7.8
+    mutant(
+        "gathered-though-it-is-not-read", "7.8", _CONNECTION,
+        "            and not self._paused\n", "", _STATES,
+    ),
+    mutant(
+        "gathered-though-it-takes-nothing", "7.8", _CONNECTION,
+        "            and not self.owed\n", "", _STATES,
+    ),
+    mutant(
+        "crowd-takes-pieces-of-any-size", "7.8", _GATHERING,
+        "if rest or count > crowd.most:", "if rest:",
+        _GATHERED + "many_commands_are_run_before_the_end",
+    ),
+    mutant(
+        "crowd-of-any-size", "7.8", _GATHERING,
+        "if crowd.count + count > crowd.most:", "if False:",
+        _GATHERED + "many_commands_are_run_before_the_end",
+    ),
+    mutant(
+        "kinds-are-kept-for-ever", "7.8", _GATHERING,
+        "elif len(self._kinds) >= KINDS:", "elif False:",
+        _GATHERED + "kinds_are_forgotten_when_there_are_too_many",
+    ),
+    mutant(
+        "answer-is-not-counted", "7.8", _REPLIES,
+        "        if self._output.unsent:\n            self._account()\n            self._bound()\n",
+        "        if self._output.unsent:\n            self._bound()\n",
+        _GATHERED + "an_answer_that_is_not_taken_is_owed",
+    ),
+    mutant(
+        "answer-has-no-bound", "7.8", _REPLIES,
+        "        if self._output.unsent:\n            self._account()\n            self._bound()\n",
+        "        if self._output.unsent:\n            self._account()\n",
+        _GATHERED + "an_answer_that_is_not_taken_is_owed",
+    ),
+    mutant(
+        "crowd-writes-without-a-bound", "7.8", _CROWD,
+        "if node.proposals.full:", "if False:",
+        _WRITES + "clients_wait_while_there_is_too_much",
+    ),
+    mutant(
+        "crowd-reads-large-values-all-at-once", "7.8", _CROWD,
+        "if size > SMALL_REPLIES:", "if False:",
+        _LARGE + "portions",
+    ),
+    mutant(
+        "crowd-does-not-learn-from-reads-that-waited", "7.8", _RUNS,
+        "        self.measure(sum(map(len, replies)))\n", "",
+        _LARGE + "portions", _ENDS + "replies",
+    ),
+    mutant(
+        "crowd-is-one-portion", "7.8", _CROWD,
+        "while last < len(counts) and end + counts[last] - begin <= self._portion:",
+        "while last < len(counts):",
+        _LARGE + "portions",
+    ),
+    mutant(
+        "client-of-a-crowd-gets-more-than-a-portion", "7.8", _CROWD,
+        "if len(part) > self._portion:", "if False:",
+        _LARGE + "a_client_that_asks_for_much",
+    ),
+)  # fmt: skip
