@@ -18,7 +18,7 @@ _WRITES = "tests.node.test_crowd.Writes.test_"
 _READS = "tests.node.test_crowd.Reads.test_"
 _LARGE = "tests.node.test_crowd.Large.test_"
 _OTHERS = "tests.node.test_crowd.Others.test_"
-_ENDS = "tests.node.test_crowd.Runs.test_"
+_ENDS = "tests.node.test_runs.CrowdRunTests.test_"
 
 CROWDS = (
     # 3.2

@@ -2,136 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import NotLeader
 from finn.machines.kv import KV
 from finn.node import crowd as crowd_module
 from finn.node import proposals
-from finn.node.runs import CrowdRead, CrowdRun
 from finn.options import Consistency
-from finn.protocols import crowd as gathering
-from finn.protocols.crowd import Crowds
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
 from tests.machines.kvclient import dump
-from tests.node.support import Client, Journal, count_replies
+from tests.node.crowds import HIGH, LOW, MEDIUM, NIL, OK, WRONGTYPE, Crowd, bulk
+from tests.node.support import Client, Journal
 from tests.node.test_grouping import contents
 from tests.node.test_together import Sums
-from tests.protocols.support import Batch
-
-HIGH, MEDIUM, LOW = Consistency.HIGH, Consistency.MEDIUM, Consistency.LOW
-OK = b"+OK\r\n"
-NIL = b"$-1\r\n"
-WRONGTYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
-
-
-def commands_of(piece: str) -> list[list[bytes]]:
-    """Split what a client sends in one piece."""
-    return [command.split() for command in piece.encode().split(b";")]
-
-
-def bulk(value: bytes) -> bytes:
-    """Encode a string."""
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-class Crowd:
-    """Clients of one node, and what becomes of what they send.
-
-    Attributes:
-        taken: commands of each client, of each crowd that was run together.
-        refused: the names of the commands that were not.
-    """
-
-    def __init__(self, cluster: MemoryCluster, member: int, count: int = 6) -> None:
-        self.cluster = cluster
-        self.node = cluster.nodes[member]
-        self.factory = self.node.server
-        self.taken: list[list[int]] = []
-        self.refused: list[bytes] = []
-        self.batch = Batch()
-        self.batch.crowded = False
-        self.factory.batch = self.batch
-        self._dispatch: Any = self.node.dispatch
-        self._received = self._dispatch.crowd_received
-        self._dispatch.crowd_received = self._note
-        self.clients = [Client(cluster, member) for _ in range(count)]
-        self.tell("PING")
-
-    def _note(self, connections: Any, counts: Any, commands: Any, raw: bytes) -> bool:
-        taken = bool(self._received(connections, counts, commands, raw))
-        if taken:
-            self.taken.append(list(counts))
-        else:
-            self.refused.append(commands.name)
-        return taken
-
-    def tell(self, line: str) -> None:
-        """Let each client run a command of its own, and forget the reply."""
-        for client in self.clients:
-            client.ask(line, replies=1)
-            client.transport.clear()
-
-    def gather(self, *pieces: str, learn: bool = True) -> None:
-        """Let as many clients send a piece each, within one batch that does not end yet."""
-        for client in self.clients:
-            client.transport.clear()
-        if learn:
-            first = commands_of(pieces[0])[0]
-            self.factory.crowds = Crowds(self.factory)
-            self.factory.crowds.learn(first, pack_command(first))
-        self.batch.crowded = True
-        for client, piece in zip(self.clients, pieces, strict=False):
-            client.protocol.dataReceived(b"".join(map(pack_command, commands_of(piece))))
-
-    def end(self) -> None:
-        """End the batch."""
-        self.batch.end()
-        self.batch.crowded = False
-
-    def send(self, *pieces: str) -> None:
-        """Let as many clients send a piece each, within one batch."""
-        self.gather(*pieces)
-        self.end()
-
-    def received(self, count: int) -> list[bytes]:
-        """Return what each of the first clients got."""
-        return [client.received for client in self.clients[:count]]
-
-    def wait(self, *pieces: str) -> list[bytes]:
-        """Let time pass until each client has its replies, and see that no more come."""
-        for client, piece in zip(self.clients, pieces, strict=False):
-            wanted = len(commands_of(piece))
-            self.cluster.wait_until(
-                lambda client=client, wanted=wanted: count_replies(client.received) >= wanted
-            )
-        found = self.received(len(pieces))
-        self.cluster.advance(0.05)
-        assert self.received(len(pieces)) == found
-        return found
-
-    def ask(self, *pieces: str) -> list[bytes]:
-        """Let as many clients send a piece each, within one batch; return what each gets."""
-        self.send(*pieces)
-        return self.wait(*pieces)
-
-    def alone(self, *pieces: str) -> list[bytes]:
-        """Let them send the same, one after the other; return what each gets."""
-        found = []
-        for client, piece in zip(self.clients, pieces, strict=False):
-            client.transport.clear()
-            client.protocol.dataReceived(b"".join(map(pack_command, commands_of(piece))))
-            self.wait(*[piece] * (client is self.clients[0]))
-            wanted = len(commands_of(piece))
-            self.cluster.wait_until(
-                lambda client=client, wanted=wanted: count_replies(client.received) >= wanted
-            )
-            found.append(client.received)
-        return found
 
 
 class CrowdCase(SynchronousTestCase):
@@ -200,7 +85,7 @@ class Writes(CrowdCase):
             self.assertEqual(crowd.received(1), [b""])
             crowd.clients[1].send("GET k1", "GET k3")
             crowd.clients[2].send("SET k2 next", "GET k2")
-            found = crowd.wait("1", "1;2;3", "1;2;3", "1")
+            found = crowd.wait(1, 3, 3, 1)
             self.assertEqual(found[1], OK + bulk(b"1") + bulk(b"3"))
             self.assertEqual(found[2], OK * 2 + bulk(b"next"))
             self.assertEqual((found[0], found[3]), (OK, OK))
@@ -225,7 +110,7 @@ class Writes(CrowdCase):
         crowd.send("SET k0 a", "SET k1 a", "SET k2 a", "SET k3 a")
         states = [client.transport.producerState for client in crowd.clients]
         self.assertEqual(states, ["paused"] * 4 + ["producing"] * 2)
-        self.assertEqual(crowd.wait("1", "1", "1", "1"), [OK] * 4)
+        self.assertEqual(crowd.wait(1, 1, 1, 1), [OK] * 4)
         states = [client.transport.producerState for client in crowd.clients]
         self.assertEqual(states, ["producing"] * 6)
         self.assertEqual(crowd.ask("SET k0 b", "SET k1 b", "SET k2 b"), [OK] * 3)
@@ -271,7 +156,7 @@ class Reads(CrowdCase):
         self.assertEqual(crowd.received(6), [b""] * 6)
         value = bulk(b"v")
         expected = [NIL, value * 2, value + WRONGTYPE + NIL, NIL, value, value]
-        self.assertEqual(crowd.wait(*pieces), expected)
+        self.assertEqual(crowd.finish(*pieces), expected)
         found = crowd.ask("GET k1", "GET k1;GET k1", "GET k1")
         self.assertEqual(found, [value, value * 2, value])
         self.assertEqual(crowd.taken, [[1, 2, 3, 1, 1, 1], [1, 2, 1]])
@@ -283,7 +168,7 @@ class Reads(CrowdCase):
         crowd.send("GET k0", "GET k1", "GET k2")
         crowd.clients[0].send("SET k0 new")
         crowd.clients[1].send("SET k1 new", "GET k1")
-        found = crowd.wait("1;2", "1;2;3", "1")
+        found = crowd.wait(2, 3, 1)
         old, new = bulk(b"old"), bulk(b"new")
         self.assertEqual(found, [old + OK, old + OK + new, NIL])
         self.assertEqual(crowd.ask("GET k0", "GET k1", "GET k2"), [new, new, NIL])
@@ -299,7 +184,7 @@ class Reads(CrowdCase):
             other.send("GET k0")
             crowd.send("GET k0;GET k0", "GET k1", "GET k2")
             self.assertEqual(crowd.taken, [[2, 1, 1]])
-            found = crowd.wait("1;2", "1", "1")
+            found = crowd.wait(2, 1, 1)
             self.assertTrue(other.received.startswith(b"-"), other.received)
             self.assertEqual(found, [other.received * 2, other.received, other.received])
 
@@ -315,7 +200,7 @@ class Reads(CrowdCase):
             crowd.send(*pieces)
             self.assertEqual(crowd.received(1), [b""])
             value = bulk(b"v")
-            self.assertEqual(crowd.wait(*pieces), [NIL, value + NIL, value, NIL, value, value])
+            self.assertEqual(crowd.finish(*pieces), [NIL, value + NIL, value, NIL, value, value])
             self.assertEqual(self.raft.log.last_index, before + 1)
             self.assertEqual(len(crowd.taken), 2)
 
@@ -381,7 +266,7 @@ class Large(CrowdCase):
             self.assertLess(first.waiting, limit + 40 * 100_000)
             self.assertEqual(self.crowd.factory.owed_bytes, first.waiting)
             first._output.resumeProducing()
-            self.assertEqual(self.crowd.wait(piece)[0], bulk(b"x" * 100_000) * 100)
+            self.assertEqual(self.crowd.finish(piece)[0], bulk(b"x" * 100_000) * 100)
             self.assertLess(max(sizes), 40)
 
 
@@ -510,7 +395,7 @@ class LostLeadership(CrowdCase):
             crowd.gather(piece, f"{piece};{piece}", piece)
             self.step_down()
             crowd.end()
-            found = crowd.wait("1", "1;2", "1")
+            found = crowd.wait(1, 2, 1)
             self.assertEqual(crowd.taken, [])
             self.assertEqual(found[0][:5], b"-ERR ")
             self.assertEqual(found[1], found[0] * 2)
@@ -536,102 +421,3 @@ class LostLeadership(CrowdCase):
         self.assertEqual(found, [hint, hint * 2, hint])
         self.assertEqual(crowd.taken, [[1, 2, 1]])
         self.assertIsNone(self.cluster.execute("GET", "k"))
-
-
-class Slot:
-    """Keeps what fills it."""
-
-    def __init__(self) -> None:
-        self.data: list[bytes] = []
-
-    def fill(self, data: bytes) -> None:
-        """Note it."""
-        self.data.append(data)
-
-
-class Runs(SynchronousTestCase):
-    """A run with the commands of three clients."""
-
-    def setUp(self) -> None:
-        self.slots = [Slot() for _ in range(3)]
-        self.sizes: list[int] = []
-        commands = [[b"GET", b"k"]] * 6
-        self.run_ = CrowdRun([*self.slots], [2, 1, 3], commands, False, 0.0)
-        self.read = CrowdRead([*self.slots], [2, 1, 3], commands, False, 0.0)
-        self.read.measure = self.sizes.append
-
-    def data(self) -> list[list[bytes]]:
-        """Return what each client got."""
-        return [slot.data for slot in self.slots]
-
-    def test_replies(self) -> None:
-        """One for each command, or all of a client in one piece."""
-        self.run_.complete([b"%d" % n for n in range(6)])
-        self.read.complete([b"aa", b"b", b"ccc"])
-        self.assertEqual(self.data(), [[b"01", b"aa"], [b"2", b"b"], [b"345", b"ccc"]])
-        self.assertEqual(self.sizes, [6])
-
-    def test_errors(self) -> None:
-        """One for each command."""
-        self.run_.fail(NotLeader())
-        error = b"-ERR leader not known\r\n"
-        self.assertEqual(self.data(), [[error * 2], [error], [error * 3]])
-
-    def test_it_ends_once(self) -> None:
-        """Whatever comes later is not told, and who waits for the end goes on once."""
-        ended: list[bool] = []
-        for run in (self.run_, self.read):
-            run.then(lambda run=run: ended.append(run.ended))  # type: ignore[misc]
-            run.complete([b"a", b"b", b"c"])
-            run.fail(NotLeader())
-            run.complete([b"x", b"y", b"z"])
-        self.assertEqual(self.data(), [[b"a"] * 2, [b"b"] * 2, [b"c"] * 2])
-        self.assertEqual(ended, [True, True])
-
-
-class Equal(SynchronousTestCase):
-    """Six clients with keys of their own, on two nodes: in crowds, and one by one."""
-
-    def draw(self, source: random.Random, seed: int) -> list[str]:
-        """Draw a piece for each client, most of them alike."""
-        size = source.choice((1, 1, 2, 4))
-        templates = (
-            "GET {k}", "SET {k} {v}", "INCR {k}", "DEL {k}", "LPUSH {k} {v}", "LRANGE {k} 0 -1",
-            "SET {k} {v} GET", "PING", "SADD {k} {v}", "LLEN {k}", "GET", "NOPE {k}",
-        )  # fmt: skip
-        common = source.choice(templates[:8])
-        value = source.choice(("1", "22", "x" * 500))
-        pieces = []
-        for client in range(6):
-            alike = source.random() < 0.8
-            commands = []
-            for _ in range(size if source.random() < 0.7 else 3):
-                template = common if alike else source.choice(templates)
-                key = f"{seed:02}:{client}:{source.randrange(3)}"
-                commands.append(template.format(k=key, v=value))
-            pieces.append(";".join(commands))
-        return pieces
-
-    def test_equal(self) -> None:
-        """Every reply, and the state."""
-        self.patch(gathering, "PATIENCE", 1)
-        clusters = [MemoryCluster(KV, size=1) for _ in range(2)]
-        for cluster in clusters:
-            self.addCleanup(cluster.close)
-            cluster.start()
-        one, twin = (Crowd(cluster, 0) for cluster in clusters)
-        for seed in range(40):
-            source = random.Random(seed)
-            level = source.choice((LOW, MEDIUM, HIGH))
-            one.node.options.consistency = twin.node.options.consistency = level
-            one.tell(f"HELLO {2 + seed % 2}")
-            twin.tell(f"HELLO {2 + seed % 2}")
-            for _ in range(8):
-                pieces = self.draw(source, seed)
-                one.gather(*pieces, learn=False)
-                one.end()
-                self.assertEqual(one.wait(*pieces), twin.alone(*pieces), (seed, pieces))
-        found = [contents(c.node.host.machine, c.node.applying.last_time) for c in (one, twin)]
-        self.assertEqual(found[0], found[1])
-        self.assertGreater(len(one.taken), 100)
-        self.assertEqual(twin.taken, [])

@@ -1,4 +1,4 @@
-"""Replies of machines in the original's style that go wrong."""
+"""Runs of several clients, and replies of machines in the original's style that go wrong."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import CommandError
-from finn.node.runs import NOBODY, OpaqueCall, SlotConnection
+from finn.errors import CommandError, NotLeader
+from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall, SlotConnection
+from tests.node.test_failure import Slot
 
 
 class ReplyTests(SynchronousTestCase):
@@ -79,3 +80,43 @@ class ReplyTests(SynchronousTestCase):
         self.call.succeed(object())
         self.assertEqual(self.sent, [b"-ERR internal error: TypeError\r\n"])
         self.flushLoggedErrors(TypeError)
+
+
+class CrowdRunTests(SynchronousTestCase):
+    """A run with the commands of three clients."""
+
+    def setUp(self) -> None:
+        self.slots = [Slot() for _ in range(3)]
+        self.sizes: list[int] = []
+        commands = [[b"GET", b"k"]] * 6
+        self.run_ = CrowdRun([*self.slots], [2, 1, 3], commands, False, 0.0)
+        self.read = CrowdRead([*self.slots], [2, 1, 3], commands, False, 0.0)
+        self.read.measure = self.sizes.append
+
+    def data(self) -> list[list[bytes]]:
+        """Return what each client got."""
+        return [slot.data for slot in self.slots]
+
+    def test_replies(self) -> None:
+        """One for each command, or all of a client in one piece."""
+        self.run_.complete([b"%d" % n for n in range(6)])
+        self.read.complete([b"aa", b"b", b"ccc"])
+        self.assertEqual(self.data(), [[b"01", b"aa"], [b"2", b"b"], [b"345", b"ccc"]])
+        self.assertEqual(self.sizes, [6])
+
+    def test_errors(self) -> None:
+        """One for each command."""
+        self.run_.fail(NotLeader())
+        error = b"-ERR leader not known\r\n"
+        self.assertEqual(self.data(), [[error * 2], [error], [error * 3]])
+
+    def test_it_ends_once(self) -> None:
+        """Whatever comes later is not told, and who waits for the end goes on once."""
+        ended: list[bool] = []
+        for run in (self.run_, self.read):
+            run.then(lambda run=run: ended.append(run.ended))  # type: ignore[misc]
+            run.complete([b"a", b"b", b"c"])
+            run.fail(NotLeader())
+            run.complete([b"x", b"y", b"z"])
+        self.assertEqual(self.data(), [[b"a"] * 2, [b"b"] * 2, [b"c"] * 2])
+        self.assertEqual(ended, [True, True])
