@@ -393,6 +393,12 @@ class IDispatcher(Interface):
         dispatcher calls ``connection.reply`` or ``connection.reserve`` once per command, in order.
         """
 
+    def gathers(command: list[bytes]) -> bool:
+        """Say whether commands like this one may wait for others, and be run with them.
+
+        Nothing else happens until all are done: none of them may take long.
+        """
+
     def crowd_received(
         connections: Sequence[Any],
         counts: Sequence[int],

@@ -31,6 +31,15 @@ class CrowdDispatch:
         self._ping = ping  # the route of PING
         self._portion = FEWEST
 
+    def takes(self, route: Any, size: int) -> bool:
+        """Say whether commands of so many words are run together."""
+        if route is None or not route.low <= size <= route.high:
+            return False
+        if route.kind == Kind.READ:
+            # How long others take nobody knows, and the poller has to look at its clock meanwhile.
+            return route.spec.pipelined is not None and size == route.low
+        return bool(route.kind == Kind.WRITE or (route is self._ping and size == 1))
+
     def run(
         self,
         route: Any,
@@ -44,8 +53,7 @@ class CrowdDispatch:
             return self._read(connections, counts, commands)
         if route.kind == Kind.WRITE:
             return self._write(connections, counts, commands, raw)
-        if route is not self._ping:
-            return False
+        assert route is self._ping
         for connection, count in zip(connections, counts, strict=True):
             connection.answer(PONG_REPLY * count)
         return True

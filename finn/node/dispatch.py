@@ -137,6 +137,9 @@ class Dispatch:
                     return
         self._one_by_one(connection, commands)
 
+    def gathers(self, command: list[bytes]) -> bool:
+        return self._crowd.takes(self._table.get(command[0]), len(command))
+
     def crowd_received(
         self,
         connections: Sequence[Any],

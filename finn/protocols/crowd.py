@@ -12,7 +12,7 @@ commands of a crowd are concurrent with each other, and any order of them is rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -109,7 +109,7 @@ class Crowds:
         connection.is_gathered = True
         return True
 
-    def learn(self, command: Sequence[bytes], data: bytes) -> None:
+    def learn(self, command: list[bytes], data: bytes) -> None:
         """Note what was not gathered: ``data`` begins with the encoding of ``command``."""
         kind = data[:PREFIX]
         crowd = self._kinds.get(kind)
@@ -121,6 +121,8 @@ class Crowds:
             if self._waiting:
                 return
             self._kinds.clear()
+        if not self._factory.dispatcher.gathers(command):
+            return
         shape = shape_of(command)
         if shape is None or shape.size > MOST_BYTES or not data.startswith(shape.beginning):
             return

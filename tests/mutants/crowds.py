@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import mutant
+from tests.mutants.mutant import Edit, mutant
 
 _GATHERING = "finn/protocols/crowd.py"
 _CONNECTION = "finn/protocols/connection.py"
@@ -26,6 +26,17 @@ CROWDS = (
         "crowd-reads-without-a-lease", "3.2", _CROWD,
         "at_once = node.reading.at_once(node.options.consistency, commands)", "at_once = True",
         _READS + "a_round_for_all", _READS + "without_a_majority",
+    ),
+    # 6.4
+    mutant(
+        "crowd-keeps-the-reactor-for-slow-reads", "6.4", _CROWD,
+        "return route.spec.pipelined is not None and size == route.low", "return True",
+        _OTHERS + "reads_that_may_take_long",
+    ),
+    mutant(
+        "slow-commands-are-gathered", "6.4", _GATHERING,
+        "        if not self._factory.dispatcher.gathers(command):\n            return\n", "",
+        _GATHERED + "commands_that_may_take_long", _OTHERS + "reads_that_may_take_long",
     ),
     # 6.2
     mutant(
@@ -104,8 +115,9 @@ CROWDS = (
     ),
     mutant(
         "crowd-is-asked-for-anything-and-says-pong", "6.2", _CROWD,
-        "        if route is not self._ping:\n            return False\n", "",
+        "        assert route is self._ping\n", "",
         _OTHERS + "local_commands", _OTHERS + "mistakes",
+        also=(Edit(_CROWD, "(route is self._ping and size == 1)", "size == 1"),),
     ),
     mutant(
         "gathered-is-what-comes-alone", "6.2", _CONNECTION,

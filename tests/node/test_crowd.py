@@ -333,7 +333,19 @@ class Others(CrowdCase):
         """They are no reads: each is run for its client."""
         crowd = self.start(machine=Journal)
         self.assertEqual(crowd.ask("HERE", "HERE", "HERE"), [b":0\r\n"] * 3)
-        self.assertEqual((crowd.taken, crowd.refused), ([], [b"HERE"]))
+        self.assertEqual((crowd.taken, crowd.refused), ([], []))
+
+    def test_reads_that_may_take_long(self) -> None:
+        """They are run at their event: the poller lets others go first when they took long."""
+        crowd = self.start()
+        self.fill("SET k v")
+        for piece in ("KEYS *", "DBSIZE", "EXISTS k k"):
+            before = crowd.node.dispatch.commands_total
+            crowd.gather(piece, piece, piece)
+            self.assertEqual(crowd.node.dispatch.commands_total - before, 3)
+            crowd.end()
+            self.assertEqual(len(set(crowd.finish(piece, piece, piece))), 1)
+        self.assertEqual((crowd.taken, crowd.refused), ([], []))
 
     def test_commands_are_counted_once(self) -> None:
         """Whether they are run together or not."""

@@ -95,6 +95,7 @@ class NotingDispatcher:
         self.received: list[tuple[list[list[bytes]], bytes | None]] = []
         self.links: list[tuple[ClientConnection, list[bytes], bytes]] = []
         self.crowds: list[tuple[list[Any], list[int], list[list[bytes]], bytes]] = []
+        self.alone: set[bytes] = set()
         self.welcome = True
         self.run: Any = None
         self.run_crowd: Any = None
@@ -119,6 +120,9 @@ class NotingDispatcher:
             return
         for command in commands:
             connection.reply(b"+" + command[0] + b"\r\n")
+
+    def gathers(self, command: list[bytes]) -> bool:
+        return command[0] not in self.alone
 
     def crowd_received(self, connections: Any, counts: Any, commands: Any, raw: bytes) -> bool:
         if self.run_crowd is None:

@@ -271,6 +271,17 @@ class Crowds(SynchronousTestCase):
         self.send(*[get(b"aaaa")] * 3)
         self.assertEqual(len(self.dispatcher.crowds), 1)
 
+    def test_commands_that_may_take_long(self) -> None:
+        """They are run when they come, so that the poller knows how long that took."""
+        self.dispatcher.alone.add(b"SET")
+        self.send(set_(b"aaaa"))
+        self.forget()
+        for client in self.clients[:3]:
+            client.dataReceived(set_(b"aaaa"))
+        self.assertEqual(len(self.dispatcher.received), 3)
+        self.batch.end()
+        self.assertEqual(self.dispatcher.crowds, [])
+
     def test_a_failure_ends_the_clients_it_concerns(self) -> None:
         """Whether their commands were run, nobody knows."""
         self.dispatcher.run_crowd = lambda clients, counts: 1 / 0
