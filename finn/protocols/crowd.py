@@ -117,12 +117,12 @@ class Crowds:
             crowd.strange += 1
             if crowd.strange < PATIENCE or crowd.members:
                 return
-        elif len(self._kinds) >= KINDS:
+        if not self._factory.dispatcher.gathers(command):
+            return
+        if crowd is None and len(self._kinds) >= KINDS:
             if self._waiting:
                 return
             self._kinds.clear()
-        if not self._factory.dispatcher.gathers(command):
-            return
         shape = shape_of(command)
         if shape is None or shape.size > MOST_BYTES or not data.startswith(shape.beginning):
             return

@@ -225,7 +225,7 @@ CROWDS = (
     ),
     mutant(
         "kinds-are-kept-for-ever", "7.8", _GATHERING,
-        "elif len(self._kinds) >= KINDS:", "elif False:",
+        "if crowd is None and len(self._kinds) >= KINDS:", "if False:",
         _GATHERED + "kinds_are_forgotten_when_there_are_too_many",
     ),
     mutant(

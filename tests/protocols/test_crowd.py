@@ -337,7 +337,14 @@ class Crowds(SynchronousTestCase):
             name = b"CMD%03d" % number
             self.clients[0].dataReceived(b"*1\r\n$%d\r\n%b\r\n" % (len(name), name))
         self.batch.end()
-        self.assertTrue(0 < len(self.factory.crowds._kinds) <= crowd.KINDS)
+        kinds = self.factory.crowds._kinds
+        self.assertTrue(0 < len(kinds) <= crowd.KINDS)
+        while len(kinds) < crowd.KINDS:
+            kinds[b"other %d" % len(kinds)] = next(iter(kinds.values()))
+        self.dispatcher.alone.add(b"ALONE")
+        self.clients[0].dataReceived(b"*1\r\n$5\r\nALONE\r\n")
+        self.batch.end()
+        self.assertEqual(len(kinds), crowd.KINDS)  # not for what is never gathered
         self.forget()
         self.send(*[b"*1\r\n$6\r\nCMD127\r\n"] * 3)
         self.assertEqual(self.dispatcher.crowds[0][2], [[b"CMD127"]] * 3)
