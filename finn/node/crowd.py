@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Reads that are run at a time, fewer while their replies are large: a few bytes may ask for
 # gigabytes, and all replies of a slice are in memory together.
 FEWEST, MOST = 4, 256
+SLICE = 0.004  # seconds of reads before the poller looks at its clock
 SMALL_REPLIES = 64 * 1024
 
 
@@ -81,19 +82,32 @@ class CrowdDispatch:
     def _read(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
     ) -> bool:
-        """Serve reads, or queue them as runs; False where they are refused."""
+        """Serve reads, or queue or postpone them; False where they are refused."""
         node = self._node
-        at_once = node.reading.at_once(node.options.consistency, commands)
-        if not at_once and node.dispatch.refusal() is not None:
+        level = node.options.consistency
+        if not node.reading.at_once(level, commands) and node.dispatch.refusal() is not None:
             return False
+        end = node.now() + SLICE
         for first, last, part in self._slices(counts, commands):
-            if len(part) > self._portion:
-                self._read_alone(connections[first], part)
-            elif at_once:
-                self._read_now(connections[first:last], counts[first:last], part)
+            clients, parts = connections[first:last], counts[first:last]
+            if node.now() > end:
+                self._postpone(clients, parts, part)
+            elif len(part) > self._portion:
+                self._read_alone(clients[0], part)
+            elif node.reading.at_once(level, part):
+                self._read_now(clients, parts, part)
             else:
-                self._read_later(connections[first:last], counts[first:last], part)
+                self._read_later(clients, parts, part)
         return True
+
+    def _postpone(
+        self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
+    ) -> None:
+        begin = 0
+        for connection, count in zip(connections, counts, strict=True):
+            self._node.dispatch.postpone(connection, commands[begin : begin + count])
+            connection.flush()
+            begin += count
 
     def _slices(
         self, counts: Sequence[int], commands: UniformCommands

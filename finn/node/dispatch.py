@@ -189,7 +189,7 @@ class Dispatch:
         for position, cmd in enumerate(commands):
             if portion >= connection.portion:
                 self._flush_group(connection, group, group_kind)
-                self._postpone(connection, commands[position:])
+                self.postpone(connection, commands[position:])
                 return
             try:
                 if not connection.authenticated:
@@ -228,7 +228,7 @@ class Dispatch:
                 self._local(connection, cmd, route)
         self._flush_group(connection, group, group_kind)
 
-    def _postpone(self, connection: Any, commands: Sequence[list[bytes]]) -> None:
+    def postpone(self, connection: Any, commands: Sequence[list[bytes]]) -> None:
         """Give back what would be too much at a time."""
         self.commands_total -= len(commands)
         connection.postpone(commands)
@@ -332,7 +332,7 @@ class Dispatch:
                 return
         portion = connection.portion
         if whole and len(commands) > portion:
-            self._postpone(connection, commands[portion:])
+            self.postpone(connection, commands[portion:])
             commands = commands[:portion]
         run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
@@ -354,7 +354,7 @@ class Dispatch:
                 return
             total += len(data)
             if whole and (total > LARGE_REPLIES or connection.full):
-                self._postpone(connection, commands[begin:])
+                self.postpone(connection, commands[begin:])
                 return
 
     def queue_read(self, connection: Any, run: Run) -> None:

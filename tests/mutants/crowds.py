@@ -16,7 +16,7 @@ _STATES = _GATHERED + "states_in_which_a_client_is_not_gathered"
 _POLLED = "tests.protocols.test_poller.PollerTests.test_"
 _WRITES = "tests.node.test_crowd.Writes.test_"
 _READS = "tests.node.test_crowd.Reads.test_"
-_LARGE = "tests.node.test_crowd.Large.test_"
+_LARGE = "tests.node.test_crowd_large.Large.test_"
 _OTHERS = "tests.node.test_crowd.Others.test_"
 _ENDS = "tests.node.test_runs.CrowdRunTests.test_"
 
@@ -24,7 +24,7 @@ CROWDS = (
     # 3.2
     mutant(
         "crowd-reads-without-a-lease", "3.2", _CROWD,
-        "at_once = node.reading.at_once(node.options.consistency, commands)", "at_once = True",
+        "elif node.reading.at_once(level, part):", "elif True:",
         _READS + "a_round_for_all", _READS + "without_a_majority",
     ),
     # 6.4
@@ -32,6 +32,11 @@ CROWDS = (
         "crowd-keeps-the-reactor-for-slow-reads", "6.4", _CROWD,
         "return route.spec.pipelined is not None and size == route.low", "return True",
         _OTHERS + "reads_that_may_take_long",
+    ),
+    mutant(
+        "crowd-reads-for-any-time", "6.4", _CROWD,
+        "if node.now() > end:", "if False:",
+        _LARGE + "reads_that_take_long",
     ),
     mutant(
         "slow-commands-are-gathered", "6.4", _GATHERING,
@@ -263,7 +268,7 @@ CROWDS = (
     ),
     mutant(
         "client-of-a-crowd-gets-more-than-a-portion", "7.8", _CROWD,
-        "if len(part) > self._portion:", "if False:",
+        "elif len(part) > self._portion:", "elif False:",
         _LARGE + "a_client_that_asks_for_much",
     ),
 )  # fmt: skip

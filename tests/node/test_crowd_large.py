@@ -1,0 +1,95 @@
+"""Reads of several clients that take long, or have large replies, keep nobody waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finn.node import crowd as crowd_module
+from finn.options import Consistency
+from tests.node.crowds import HIGH, MEDIUM, bulk
+from tests.node.test_crowd import CrowdCase
+
+
+class Large(CrowdCase):
+    """Replies that are so large that only a few are made at a time."""
+
+    def start_large(self, level: Consistency) -> list[int]:
+        """Return a list that gets how many commands are run at a time."""
+        crowd = self.start(level)
+        self.cluster.execute("SET", "kL", b"x" * 100_000)
+        self.fill("SET kS v")
+        sizes: list[int] = []
+        host: Any = crowd.node.host
+        execute = host.execute
+
+        def note(commands: Any, *rest: Any) -> None:
+            sizes.append(len(commands))
+            execute(commands, *rest)
+
+        self.patch(host, "execute", note)
+        return sizes
+
+    def test_portions(self) -> None:
+        """They grow while replies are small, and shrink at once when they are not."""
+        for level in (MEDIUM, HIGH):
+            sizes = self.start_large(level)
+            small, large = bulk(b"v"), bulk(b"x" * 100_000)
+            for expected in ([4, 2], [6], [6]):
+                self.assertEqual(self.crowd.ask(*["GET kS"] * 6), [small] * 6)
+                self.assertEqual(sizes, expected, level)
+                sizes.clear()
+            self.assertEqual(self.crowd.ask(*["GET kL"] * 6), [large] * 6)
+            self.assertEqual(self.crowd.ask(*["GET kL", "GET kS"] * 3), [large, small] * 3)
+            self.assertEqual(sizes, [6, 4, 2], level)
+            pieces = ("GET kS;GET kS;GET kS", "GET kS;GET kL", "GET kS;GET kS")
+            sizes.clear()
+            self.crowd.node.dispatch._crowd._portion = crowd_module.FEWEST
+            found = self.crowd.ask(*pieces)
+            self.assertEqual(found, [small * 3, small + large, small * 2])
+            self.assertEqual(sizes, [3, 4], level)
+
+    def test_a_portion_has_a_bound(self) -> None:
+        """However small the replies are."""
+        sizes = self.start_large(MEDIUM)
+        piece = ";".join(["GET kS"] * 30)
+        for _ in range(4):
+            self.assertEqual(self.crowd.ask(*[piece] * 6), [bulk(b"v") * 30] * 6)
+        self.assertLessEqual(max(sizes), crowd_module.MOST)
+        self.assertEqual(sizes[-1], 180)
+
+    def test_a_client_that_asks_for_much(self) -> None:
+        """It is owed no more than if it was alone, and gets all when it reads."""
+        for level in (MEDIUM, HIGH):
+            sizes = self.start_large(level)
+            piece = ";".join(["GET kL"] * 100)
+            first: Any = self.crowd.clients[0].protocol
+            first._output.pauseProducing()
+            self.crowd.send(piece, "GET kL", "GET kS")
+            self.cluster.advance(0.5)
+            self.assertEqual(self.crowd.received(3)[2], bulk(b"v"))
+            limit = self.crowd.factory.limits.output_bytes
+            self.assertLess(first.waiting, limit + 40 * 100_000)
+            self.assertEqual(self.crowd.factory.owed_bytes, first.waiting)
+            first._output.resumeProducing()
+            self.assertEqual(self.crowd.finish(piece)[0], bulk(b"x" * 100_000) * 100)
+            self.assertLess(max(sizes), 40)
+
+    def test_reads_that_take_long(self) -> None:
+        """Who has not had them after some milliseconds gets them in another turn, like anybody."""
+        sizes = self.start_large(MEDIUM)
+        node: Any = self.crowd.node
+        noting, now = node.host.execute, node.now
+        took = [0.0]
+        self.patch(node, "now", lambda: now() + took[0])
+
+        def execute(*args: Any) -> None:
+            took[0] += 2 * crowd_module.SLICE
+            noting(*args)
+
+        self.patch(node.host, "execute", execute)
+        piece = "GET kS;GET kS"
+        self.crowd.send(*[piece] * 6)
+        self.assertEqual(sizes, [4])
+        self.assertEqual(self.crowd.received(6), [bulk(b"v") * 2] * 2 + [b""] * 4)
+        self.assertEqual(self.crowd.finish(*[piece] * 6), [bulk(b"v") * 2] * 6)
+        self.assertEqual([c.protocol.commands_count for c in self.crowd.clients], [3] * 6)
