@@ -408,7 +408,8 @@ class IDispatcher(Interface):
         """Run commands of several clients, of which none waits for anything, in any order.
 
         The first ``counts[0]`` of the commands are the first client's, and so on; ``raw`` is
-        exactly their encoding. False: nothing was done, each is to be handed over alone.
+        exactly their encoding. The dispatcher calls ``answer`` or ``reserve`` once per connection,
+        for all of its commands. False: nothing was done, each is to be handed over alone.
         """
 
     def link_requested(connection: Any, command: list[bytes], rest: bytes) -> None:

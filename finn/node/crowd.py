@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finn.node.runs import CrowdRead, CrowdRun, by_parts
@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from finn.node.service import Node
     from finn.resp.uniform import UniformCommands
 
-# Reads that are run at a time, fewer while their replies are large: a few bytes may ask for
-# gigabytes, and all replies of a slice are in memory together.
-FEWEST, MOST = 4, 256
 SLICE = 0.004  # seconds of reads before the poller looks at its clock
-SMALL_REPLIES = 64 * 1024
 
 
 class CrowdDispatch:
@@ -30,7 +26,6 @@ class CrowdDispatch:
     def __init__(self, node: Node, ping: Any) -> None:
         self._node = node
         self._ping = ping  # the route of PING
-        self._portion = FEWEST
 
     def takes(self, route: Any, size: int) -> bool:
         """Say whether commands of so many words are run together."""
@@ -87,17 +82,18 @@ class CrowdDispatch:
         level = node.options.consistency
         if not node.reading.at_once(level, commands) and node.dispatch.refusal() is not None:
             return False
-        end = node.now() + SLICE
-        for first, last, part in self._slices(counts, commands):
-            clients, parts = connections[first:last], counts[first:last]
-            if node.now() > end:
+        time_is_up = node.now() + SLICE
+        first = begin = 0
+        while first < len(counts):
+            last, end = _slice(connections, counts, first, begin)
+            clients, parts, part = connections[first:last], counts[first:last], commands[begin:end]
+            if node.now() > time_is_up:
                 self._postpone(clients, parts, part)
-            elif len(part) > self._portion:
-                self._read_alone(clients[0], part)
             elif node.reading.at_once(level, part):
                 self._read_now(clients, parts, part)
             else:
                 self._read_later(clients, parts, part)
+            first, begin = last, end
         return True
 
     def _postpone(
@@ -109,55 +105,20 @@ class CrowdDispatch:
             connection.flush()
             begin += count
 
-    def _slices(
-        self, counts: Sequence[int], commands: UniformCommands
-    ) -> Iterator[tuple[int, int, UniformCommands]]:
-        """Yield the first client of each slice, the one behind its last, and their commands."""
-        first = begin = 0
-        while first < len(counts):
-            last, end = first + 1, begin + counts[first]
-            while last < len(counts) and end + counts[last] - begin <= self._portion:
-                end += counts[last]
-                last += 1
-            yield first, last, commands if end - begin == len(commands) else commands[begin:end]
-            first, begin = last, end
-
-    def _read_alone(self, connection: Any, commands: UniformCommands) -> None:
-        """Serve a client that asks for more than a portion, as if nobody else had come.
-
-        What it would be owed at most is postponed then, and its own portion tells how large its
-        replies are.
-        """
-        self._node.dispatch.read(connection, commands, whole=True)
-        connection.flush()
-        self._portion = max(self._portion, connection.portion)
-
     def _read_now(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
     ) -> None:
-        node = self._node
-        replies: list[bytes] = []
-        call = node.reading.call()
-        node.host.execute(commands, call, 0, replies, connections[0].resp3, counts)
+        replies = self._node.reading.execute(commands, connections[0].resp3, counts)
         for connection, data in zip(connections, by_parts(replies, counts), strict=True):
             connection.answer(data)
-        self._measure(sum(map(len, replies)))
 
     def _read_later(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
     ) -> None:
         node = self._node
         run = CrowdRead([], counts, commands, connections[0].resp3, node.now())
-        run.measure = self._measure
         self._reserve(run, connections, counts)
         node.reading.read(run, node.options.consistency)
-
-    def _measure(self, size: int) -> None:
-        """Choose the portion by the replies to the last one."""
-        if size > SMALL_REPLIES:
-            self._portion = FEWEST
-        elif self._portion < MOST:
-            self._portion *= 2
 
     def _reserve(self, run: CrowdRun, connections: Sequence[Any], counts: Sequence[int]) -> None:
         slots: list[Any] = run.slot
@@ -165,3 +126,21 @@ class CrowdDispatch:
             assert connection.last_run is None or connection.last_run.ended
             connection.last_run = run
             slots.append(connection.reserve(count))
+
+
+def _slice(
+    connections: Sequence[Any], counts: Sequence[int], first: int, begin: int
+) -> tuple[int, int]:
+    """Return behind which client, and command, a slice of reads ends.
+
+    It is as large as the smallest portion of its clients: all its replies are in memory together.
+    """
+    last, end = first + 1, begin + counts[first]
+    portion = connections[first].portion
+    while last < len(counts):
+        portion = min(portion, connections[last].portion)
+        if end + counts[last] - begin > portion:
+            break
+        end += counts[last]
+        last += 1
+    return last, end

@@ -130,7 +130,7 @@ class Dispatch:
                     self._write(connection, commands, raw)
                     return
                 if first.kind == READ:
-                    self.read(connection, commands, whole=True)
+                    self._read(connection, commands, whole=True)
                     return
                 if first is self._ping and len(commands[0]) == 1:
                     connection.reply(PONG_REPLY * len(commands))
@@ -246,7 +246,7 @@ class Dispatch:
         if kind == WRITE:
             self._write(connection, group, None)
         else:
-            self.read(connection, group)
+            self._read(connection, group)
 
     # -- writes -------------------------------------------------------------------------------
 
@@ -322,13 +322,23 @@ class Dispatch:
 
     # -- reads --------------------------------------------------------------------------------
 
-    def read(self, connection: Any, commands: Sequence[list[bytes]], whole: bool = False) -> None:
+    def _read(self, connection: Any, commands: Sequence[list[bytes]], whole: bool = False) -> None:
         """Serve reads; ``whole``: nothing of the same chunk follows them."""
         node = self._node
-        if not connection.has_pending:
-            level = node.options.consistency
-            if node.reading.at_once(level, commands):
-                self._read_now(connection, commands, whole)
+        level = node.options.consistency
+        total = 0
+        while not connection.has_pending and node.reading.at_once(level, commands):
+            # A slice at a time: a few bytes may ask for gigabytes, and take long.
+            part = commands[: connection.portion]
+            replies = node.reading.execute(part, connection.resp3)
+            data = replies[0] if len(replies) == 1 else b"".join(replies)
+            connection.reply(data)
+            if len(part) == len(commands):
+                return
+            commands = commands[len(part) :]
+            total += len(data)
+            if whole and (total > LARGE_REPLIES or connection.full):
+                self.postpone(connection, commands)
                 return
         portion = connection.portion
         if whole and len(commands) > portion:
@@ -336,26 +346,6 @@ class Dispatch:
             commands = commands[:portion]
         run = Read(connection.reserve(len(commands)), commands, connection.resp3, node.now())
         self.queue_read(connection, run)
-
-    def _read_now(self, connection: Any, commands: Sequence[list[bytes]], whole: bool) -> None:
-        """Execute reads and reply, a slice at a time: a few bytes may ask for gigabytes."""
-        call = self._node.reading.call()
-        size = connection.portion
-        count = len(commands)
-        begin = total = 0
-        while True:
-            replies: list[bytes] = []
-            part = commands[begin : begin + size] if size < count else commands
-            self._host.execute(part, call, 0, replies, connection.resp3)
-            data = replies[0] if len(replies) == 1 else b"".join(replies)
-            connection.reply(data)
-            begin += size
-            if begin >= count:
-                return
-            total += len(data)
-            if whole and (total > LARGE_REPLIES or connection.full):
-                self.postpone(connection, commands[begin:])
-                return
 
     def queue_read(self, connection: Any, run: Run) -> None:
         """Serve a read after the work of its connection that is still pending."""

@@ -280,10 +280,14 @@ class Host:
         except Exception as e:
             return self._failed(route, e)
 
-    def _failed(self, route: Route, error: Exception) -> bytes:
+    def _failed(self, route: Route, error: BaseException) -> bytes:
         """Log what is no error of the client, and return the reply."""
         self.log.failure("command {name} failed", Failure(error), name=route.name)
         return encode_error(f"ERR internal error: {type(error).__name__}")
+
+    def failed(self, name: bytes, error: BaseException) -> bytes:
+        """Log what a read raised, and return the reply."""
+        return self._failed(self._known(name), error)
 
     def _known(self, name: bytes) -> Route:
         """Return the route of a name that was valid where it was proposed.

@@ -135,9 +135,31 @@ class Reading(Reads):
         elif isinstance(run, OpaqueRun):
             run.complete_with(None)
         else:
-            replies: list[bytes] = []
-            node.host.execute(run.commands, self.call(), 0, replies, run.resp3, run.parts)
-            run.complete(replies)
+            run.complete(self.execute(run.commands, run.resp3, run.parts))
+
+    def execute(
+        self, commands: Sequence[list[bytes]], resp3: bool, parts: Sequence[int] | None = None
+    ) -> list[bytes]:
+        """Execute reads of a declarative machine now; see ``Host.execute``.
+
+        A read that fails in whatever way is an error of its own: it changed nothing.
+        """
+        host = self._node.host
+        replies: list[bytes] = []
+        try:
+            host.execute(commands, self.call(), 0, replies, resp3, parts)
+            return replies
+        except BaseException:
+            return [self._execute_alone(command, resp3) for command in commands]
+
+    def _execute_alone(self, command: list[bytes], resp3: bool) -> bytes:
+        host = self._node.host
+        replies: list[bytes] = []
+        try:
+            host.execute([command], self.own_call(), 0, replies, resp3)
+            return replies[0]
+        except BaseException as e:
+            return host.failed(command[0], e)
 
 
 class _Ticked:

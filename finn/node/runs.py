@@ -145,6 +145,7 @@ class CrowdRun(Run):
         if slots is not None:
             assert parts is not None
             self.slot = None
+            self.commands = ()  # the clients keep their last run
             for slot, data in zip(slots, by_parts(replies, parts), strict=True):
                 slot.fill(data)
             if self.followers is not None:
@@ -152,26 +153,17 @@ class CrowdRun(Run):
 
 
 class CrowdRead(CrowdRun):
-    """Commands of several clients that only read.
+    """Commands of several clients that only read."""
 
-    Attributes:
-        measure: told how large the replies are.
-    """
-
-    __slots__ = ("measure",)
+    __slots__ = ()
     reads = True
-    measure: Callable[[int], None]
-
-    def complete(self, replies: Sequence[bytes]) -> None:
-        """Give the replies, one per command or one per client, in order."""
-        self.measure(sum(map(len, replies)))
-        super().complete(replies)
 
 
 def by_parts(replies: Sequence[bytes], parts: Sequence[int]) -> Sequence[bytes]:
     """Join the replies of each part, unless they are so already."""
     if len(replies) == len(parts):
         return replies
+    assert len(replies) == sum(parts), "replies that belong to nobody"
     rest = iter(replies)
     return [b"".join(islice(rest, count)) for count in parts]
 

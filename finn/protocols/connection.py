@@ -56,7 +56,8 @@ class ClientConnection(ReplyPipeline):
         commands_count: commands received.
         admitted: counted as a client, and known to the dispatcher.
         undecided: no command came yet: it may be a member.
-        is_gathered: its bytes wait in a crowd.
+        is_gathered: its bytes wait in a crowd, or are being run with one.
+        gathers: they may: a command came, and not lately what only looked like those of others.
     """
 
     log = Logger()
@@ -78,7 +79,7 @@ class ClientConnection(ReplyPipeline):
         self.commands_count = 0
         self.admitted = False
         self.undecided = True
-        self.is_gathered = False
+        self.is_gathered = self.gathers = False
         self._handshaken = True  # nothing to wait for but over TLS
         self._active = self._made = factory.tick
         self._postponed: list[list[bytes]] = []
@@ -136,7 +137,9 @@ class ClientConnection(ReplyPipeline):
 
     def readConnectionLost(self) -> None:
         # A client that ends its side after a pipeline still gets the replies.
-        if self._successor is not None:
+        if self.is_gathered:
+            self.factory.crowds.finish(self, self._refuse, b"")
+        elif self._successor is not None:
             # A member never ends one side alone: it is gone, and who writes to it would wait.
             self.transport.abortConnection()  # type: ignore[union-attr]
         else:
@@ -182,16 +185,17 @@ class ClientConnection(ReplyPipeline):
         factory = self.factory
         self._active = factory.tick
         if self.is_gathered:
-            factory.crowds.run()  # a nested turn of the reactor
-        if not (
+            # TLS hands over each of its records; or this is a nested turn of the reactor.
+            factory.crowds.finish(self, self.receive, data)
+        elif not (
             factory.batch.crowded
+            and self.gathers
             and not self._slots
             and not self._out
             and not self._paused
             and not self.owed
             and self.transaction is None
             and self.authenticated
-            and not self.undecided
             and self._reader.idle
             and factory.crowds.take(self, data)
         ):
@@ -262,6 +266,7 @@ class ClientConnection(ReplyPipeline):
     def _decide(self, commands: Sequence[list[bytes]]) -> bool:
         """Learn from the first command whether this is a client; False when it ends here."""
         self.undecided = False
+        self.gathers = True
         first = commands[0]
         if first[0] == MEMBER:
             # A member waits for the answer.
@@ -364,6 +369,7 @@ class ClientConnection(ReplyPipeline):
 
     def overdue(self) -> str | None:
         """Say why the connection has to be dropped, or None. Called about once a second."""
+        self.gathers = not self.undecided
         limits = self.factory.limits
         age = self.factory.age
         output: Any = self._output

@@ -13,11 +13,11 @@ commands of a crowd are concurrent with each other, and any order of them is rig
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from finn.resp.uniform import Shape, shape_of
+from finn.resp.uniform import Shape
 
 if TYPE_CHECKING:
     from finn.protocols.connection import ClientConnection
@@ -28,44 +28,29 @@ KINDS = 64  # that are remembered
 FEW = 3  # clients for which it is worth it
 MOST_COMMANDS = 256
 MOST_BYTES = 64 * 1024
-PATIENCE = 32  # pieces of another shape until that one is expected
-_NEVER = 1 << 62
+SAMPLE = 16  # of so many pieces that are not gathered one is learned from
 
 
 class _Crowd:
-    """The pieces of one kind; ``size``: bytes of a command, ``most``: commands at a time."""
+    """The pieces of one kind.
 
-    __slots__ = (
-        "chunks",
-        "count",
-        "counts",
-        "members",
-        "most",
-        "resp3",
-        "shape",
-        "size",
-        "strange",
-    )
+    Attributes:
+        size: bytes of a command.
+        most: commands at a time.
+        resp3: the version of the protocol of the replies.
+    """
+
+    __slots__ = ("chunks", "count", "counts", "members", "most", "resp3", "shape", "size")
 
     def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.size = shape.size
+        self.most = min(MOST_COMMANDS, MOST_BYTES // shape.size)
+        self.resp3 = False
         self.members: list[ClientConnection] = []
         self.counts: list[int] = []
         self.chunks: list[bytes] = []
         self.count = 0
-        self.resp3 = False
-        self.expect(shape)
-
-    def expect(self, shape: Shape) -> None:
-        """Take commands of this shape from now on."""
-        self.shape = shape
-        self.size = shape.size
-        self.most = min(MOST_COMMANDS, MOST_BYTES // shape.size)
-        self.strange = 0
-
-    def refuse(self) -> None:
-        """Take nothing until another shape is expected."""
-        self.size = _NEVER
-        self.strange = 0
 
 
 class Crowds:
@@ -77,6 +62,10 @@ class Crowds:
         self._factory = factory
         self._kinds: dict[bytes, _Crowd] = {}
         self._waiting: list[_Crowd] = []
+        self._is_due = False  # the end of the batch was asked for
+        self._strange = 0  # pieces that were not gathered
+        # What came for members while their commands were run, in a nested turn of the reactor.
+        self._beyond: list[tuple[ClientConnection, Callable[..., object], tuple[Any, ...]]] = []
 
     def take(self, connection: ClientConnection, data: bytes) -> bool:
         """Keep a piece until the end of the batch; False if it is to be handled now.
@@ -90,13 +79,16 @@ class Crowds:
         count = 1
         if len(data) != crowd.size:
             count, rest = divmod(len(data), crowd.size)
-            if rest or count > crowd.most:
+            if rest or count > connection.portion:
                 return False
         if crowd.count + count > crowd.most:
+            if count > crowd.most:
+                return False
             self._run(crowd)
             return self.take(connection, data)  # another shape may be expected now
         if not crowd.members:
-            if not self._waiting:
+            if not self._is_due:
+                self._is_due = True
                 self._factory.batch.at_end(self.run)
             self._waiting.append(crowd)
             crowd.resp3 = connection.resp3
@@ -109,50 +101,56 @@ class Crowds:
         connection.is_gathered = True
         return True
 
+    def finish(
+        self, connection: ClientConnection, action: Callable[..., object], *args: Any
+    ) -> None:
+        """Call ``action`` behind the commands of a member that are gathered."""
+        self.run()
+        if connection.is_gathered:
+            self._beyond.append((connection, action, args))
+        else:
+            action(*args)
+
     def learn(self, command: list[bytes], data: bytes) -> None:
         """Note what was not gathered: ``data`` begins with the encoding of ``command``."""
+        self._strange += 1
+        if self._strange % SAMPLE:
+            return  # to look at each would cost mixtures more than they can gain
         kind = data[:PREFIX]
         crowd = self._kinds.get(kind)
-        if crowd is not None:
-            crowd.strange += 1
-            if crowd.strange < PATIENCE or crowd.members:
-                return
-        if not self._factory.dispatcher.gathers(command):
+        if (crowd is not None and crowd.members) or not self._factory.dispatcher.gathers(command):
             return
         if crowd is None and len(self._kinds) >= KINDS:
-            if self._waiting:
-                return
-            self._kinds.clear()
-        shape = shape_of(command)
-        if shape is None or shape.size > MOST_BYTES or not data.startswith(shape.beginning):
-            return
-        if crowd is None:
+            self._kinds = {kind: crowd for kind, crowd in self._kinds.items() if crowd.members}
+        shape = Shape.of(command)
+        if shape is not None and shape.size <= MOST_BYTES and data.startswith(shape.beginning):
             self._kinds[kind] = _Crowd(shape)
-        else:
-            crowd.expect(shape)
 
     def run(self) -> None:
         """Run everything that was gathered."""
-        waiting, self._waiting = self._waiting, []
-        for crowd in waiting:
-            self._run(crowd)
+        self._is_due = False
+        while self._waiting:
+            self._run(self._waiting.pop(0))
 
     def _run(self, crowd: _Crowd) -> None:
         members, counts, chunks = crowd.members, crowd.counts, crowd.chunks
         crowd.members, crowd.counts, crowd.chunks, crowd.count = [], [], [], 0
-        is_open = True
-        for member in members:
-            member.is_gathered = False
-            is_open = is_open and not member.closing
+        is_open = not any(member.closing for member in members)
         if not (is_open and len(members) >= FEW and self._together(crowd, members, counts, chunks)):
             for member, data in zip(members, chunks, strict=True):
-                self._or_drop(member, member.receive, data)
+                self._guard(member, member.receive, data)
+        for member in members:
+            member.is_gathered = False
+        while self._beyond:
+            member, action, args = self._beyond.pop(0)
+            self._guard(member, action, *args)
 
-    def _or_drop(self, member: ClientConnection, action: Callable[..., None], *args: bytes) -> None:
+    def _guard(self, member: ClientConnection, action: Callable[..., object], *args: Any) -> None:
         """Do something for one client; where it fails that client is lost, but no other."""
         try:
             action(*args)
         except BaseException:
+            # As from a descriptor.
             self.log.failure("connection {id} of {peer} failed", id=member.id, peer=member.peer)
             member.abandon()
 
@@ -163,19 +161,21 @@ class Crowds:
         counts: list[int],
         chunks: list[bytes],
     ) -> bool:
-        raw = b"".join(chunks)
-        commands = crowd.shape.read(raw)
-        if commands is None:
-            crowd.refuse()
-            return False
         try:
-            if not self._factory.dispatcher.crowd_received(members, counts, commands, raw):
-                crowd.refuse()
+            raw = b"".join(chunks)
+            commands = crowd.shape.read(raw)
+            if commands is None:
+                for member, data in zip(members, chunks, strict=True):
+                    if crowd.shape.read(data) is None:
+                        member.gathers = False  # or one could spoil it for all, always
                 return False
-        except Exception:
+            assert len(commands) == sum(counts), "commands that belong to nobody"
+            if not self._factory.dispatcher.crowd_received(members, counts, commands, raw):
+                return False
+        except BaseException:
             self.log.failure("commands of several clients failed")
             for member in members:
-                self._or_drop(member, member.fail)
+                self._guard(member, member.fail)
             return True
         for member, count in zip(members, counts, strict=True):
             member.commands_count += count

@@ -107,7 +107,7 @@ class Poller:
         self._after.append(action)
 
     def at_end(self, action: Callable[[], None]) -> None:
-        """Call ``action`` as if it was the last of the events that are being handled."""
+        """Call ``action`` as if it was the last of the events: what it asks for comes behind."""
         self._at_end.append(action)
 
     # -- calls from threads -------------------------------------------------------------------
@@ -329,7 +329,7 @@ class Poller:
                     self.has_more = True  # whoever was not served is still ready
                     break
         while self._at_end:
-            self._call(self._at_end.pop())
+            self._call(self._at_end.pop(0))
         self.handling = self.crowded = False
         after, self._after = self._after, []
         for action in after:

@@ -55,15 +55,19 @@ class ReplyPipeline(Protocol):
             self._out.append(data)
 
     def answer(self, data: bytes) -> None:
-        """Reply at once: for a client that waits for nothing else."""
-        if self._slots or self._out:
-            self.reply(data)
-            self.flush()
-            return
-        self._output.write(data)
-        if self._output.unsent:
-            self._account()
-            self._bound()
+        """Reply and write it at once; a connection that cannot write is dropped."""
+        try:
+            if self._slots or self._out:
+                self.reply(data)
+                self.flush()
+                return
+            self._write(data)
+            if self._output.unsent:
+                self._account()
+                self._bound()
+        except Exception:
+            self.factory.log.failure("the replies of a connection cannot be written")
+            self.abandon()
 
     def reserve(self, count: int = 1) -> Slot:
         """Keep the place of the replies of the next ``count`` commands."""
@@ -134,6 +138,9 @@ class ReplyPipeline(Protocol):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._queued -= len(data)
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         if len(data) > SMALL_REPLIES:
             self.portion = FEW
         elif self.portion < MANY:

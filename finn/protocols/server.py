@@ -262,6 +262,7 @@ class ClientFactory(Factory):
         Returns:
             Fires when none is left.
         """
+        self.crowds.run()
         for connection in list(self._all):
             connection.close_after_flush()
             connection.flush()

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import overload
 
-__all__ = ["LastShape", "Shape", "UniformCommands", "shape_of"]
+__all__ = ["LastShape", "Shape", "UniformCommands"]
 
 LONGEST_NAME = 64
 """No command's is longer, and what is remembered is small."""
@@ -108,6 +108,14 @@ class Shape:
         self.beginning = head + b"".join(headers[:1])
         self.size = self._cut.size
 
+    @classmethod
+    def of(cls, command: Sequence[bytes]) -> Shape | None:
+        """Return the shape of a command and of those like it; None where few are alike."""
+        name, *arguments = command
+        if len(arguments) > MOST_ARGUMENTS or len(name) > LONGEST_NAME:
+            return None
+        return _shape(name, tuple(map(len, arguments)))
+
     def read(self, data: bytes) -> UniformCommands | None:
         """Read as many commands as ``data`` has room for, at least one.
 
@@ -129,14 +137,6 @@ class Shape:
 
 
 _shape = lru_cache(maxsize=256)(Shape)
-
-
-def shape_of(command: Sequence[bytes]) -> Shape | None:
-    """Return the shape of a command and of those like it; None where few are alike."""
-    name, *arguments = command
-    if len(arguments) > MOST_ARGUMENTS or len(name) > LONGEST_NAME:
-        return None
-    return _shape(name, tuple(map(len, arguments)))
 
 
 class LastShape:
@@ -166,7 +166,7 @@ class LastShape:
         first, last = commands[0], commands[-1]
         if first[:1] != last[:1] or [*map(len, first)] != [*map(len, last)]:
             return
-        shape = shape_of(first)
+        shape = Shape.of(first)
         if shape is not None and shape.size * count == size:
             self._shape = shape
             self.size = shape.size

@@ -27,6 +27,12 @@ CROWDS = (
         "elif node.reading.at_once(level, part):", "elif True:",
         _READS + "a_round_for_all", _READS + "without_a_majority",
     ),
+    mutant(
+        "lease-is-not-looked-at-again-in-a-pipeline", "3.2", "finn/node/dispatch.py",
+        "while not connection.has_pending and node.reading.at_once(level, commands):",
+        "while not connection.has_pending and (total or node.reading.at_once(level, commands)):",
+        _LARGE + "a_lease_that_ends_meanwhile",
+    ),
     # 6.4
     mutant(
         "crowd-keeps-the-reactor-for-slow-reads", "6.4", _CROWD,
@@ -35,12 +41,12 @@ CROWDS = (
     ),
     mutant(
         "crowd-reads-for-any-time", "6.4", _CROWD,
-        "if node.now() > end:", "if False:",
+        "if node.now() > time_is_up:", "if False:",
         _LARGE + "reads_that_take_long",
     ),
     mutant(
         "slow-commands-are-gathered", "6.4", _GATHERING,
-        "        if not self._factory.dispatcher.gathers(command):\n            return\n", "",
+        " or not self._factory.dispatcher.gathers(command):", ":",
         _GATHERED + "commands_that_may_take_long", _OTHERS + "reads_that_may_take_long",
     ),
     # 6.2
@@ -57,7 +63,7 @@ CROWDS = (
     ),
     mutant(
         "crowd-takes-commands-of-other-sizes", "6.2", _GATHERING,
-        "if rest or count > crowd.most:", "if count > crowd.most:",
+        "if rest or count > connection.portion:", "if count > connection.portion:",
         _GATHERED + "what_is_of_another_size_is_handled_at_once",
     ),
     mutant(
@@ -67,39 +73,41 @@ CROWDS = (
     ),
     mutant(
         "crowd-changes-its-shape-while-pieces-wait", "6.2", _GATHERING,
-        "if crowd.strange < PATIENCE or crowd.members:", "if crowd.strange < PATIENCE:",
+        "if (crowd is not None and crowd.members) or not", "if not",
         _GATHERED + "the_shape_is_not_changed_while_pieces_wait",
     ),
     mutant(
         "crowd-runs-commands-of-closed-clients", "6.2", _GATHERING,
-        "            is_open = is_open and not member.closing\n", "",
+        "is_open = not any(member.closing for member in members)", "is_open = True",
         _GATHERED + "a_client_that_is_closed_meanwhile",
     ),
     mutant(
         "crowd-that-is-refused-gets-no-replies", "6.2", _GATHERING,
-        "                crowd.refuse()\n                return False",
-        "                crowd.refuse()\n                return True",
+        "(members, counts, commands, raw):\n                return False",
+        "(members, counts, commands, raw):\n                return True",
         _GATHERED + "commands_that_the_node_takes_one_by_one", _OTHERS + "on_a_follower",
     ),
     mutant(
         "crowd-fails-in-silence", "6.2", _GATHERING,
-        "self._or_drop(member, member.fail)", "pass",
+        "self._guard(member, member.fail)", "pass",
         _GATHERED + "a_failure_ends_the_clients_it_concerns",
     ),
     mutant(
         "crowd-is-lost-with-one-of-it", "6.2", _GATHERING,
-        "        except BaseException:\n", "        except OverflowError:\n",
+        "        except BaseException:\n            # As from",
+        "        except OverflowError:\n            # As from",
         _GATHERED + "one_that_fails_when_it_is_read_alone",
     ),
     mutant(
         "crowd-gets-the-replies-of-its-first", "6.2", _CROWD,
-        "call, 0, replies, connections[0].resp3, counts)",
-        "call, 0, replies, connections[0].resp3)",
+        "execute(commands, connections[0].resp3, counts)",
+        "execute(commands, connections[0].resp3)",
         _READS + "with_a_lease_nobody_waits",
     ),
     mutant(
         "crowd-that-waits-gets-the-replies-of-its-first", "6.2", "finn/node/reading.py",
-        "replies, run.resp3, run.parts)", "replies, run.resp3)",
+        "self.execute(run.commands, run.resp3, run.parts)",
+        "self.execute(run.commands, run.resp3)",
         _READS + "a_round_for_all",
     ),
     mutant(
@@ -115,7 +123,8 @@ CROWDS = (
     ),
     mutant(
         "crowd-ends-twice", "6.2", _RUNS,
-        "            self.slot = None\n            for slot, data", "            for slot, data",
+        "            self.slot = None\n            self.commands = ()",
+        "            self.commands = ()",
         _ENDS + "it_ends_once",
     ),
     mutant(
@@ -126,7 +135,7 @@ CROWDS = (
     ),
     mutant(
         "gathered-is-what-comes-alone", "6.2", _CONNECTION,
-        "            factory.batch.crowded\n            and not", "            not",
+        "            factory.batch.crowded\n            and self", "            self",
         _GATHERED + "an_event_that_comes_alone_is_handled_at_once",
     ),
     mutant(
@@ -144,27 +153,72 @@ CROWDS = (
     ),
     mutant(
         "gathered-before-it-is-known-who-it-is", "6.2", _CONNECTION,
-        "            and not self.undecided\n", "", _STATES,
+        "            and self.gathers\n",
+        "", _STATES, _GATHERED + "one_client_cannot_spoil_it_for_all",
     ),
     mutant(
         "last-of-the-events-is-forgotten", "6.2", _POLLER,
-        "        while self._at_end:\n            self._call(self._at_end.pop())\n", "",
+        "        while self._at_end:\n            self._call(self._at_end.pop(0))\n", "",
         _POLLED + "the_end_is_like_a_last_event",
     ),
     mutant(
         "last-of-the-events-comes-behind-them", "6.2", _POLLER,
-        "        while self._at_end:\n            self._call(self._at_end.pop())\n"
+        "        while self._at_end:\n            self._call(self._at_end.pop(0))\n"
         "        self.handling = self.crowded = False\n",
         "        self.handling = self.crowded = False\n"
-        "        while self._at_end:\n            self._call(self._at_end.pop())\n",
+        "        while self._at_end:\n            self._call(self._at_end.pop(0))\n",
         _POLLED + "the_end_is_like_a_last_event",
     ),
     mutant(
         "last-of-the-events-fails-and-ends-the-poller", "6.2", _POLLER,
-        "self._call(self._at_end.pop())", "self._at_end.pop()()",
+        "self._call(self._at_end.pop(0))", "self._at_end.pop(0)()",
         _POLLED + "an_end_that_fails_ends_nothing_else",
     ),
+    mutant(
+        "one-client-spoils-all-crowds", "6.2", _GATHERING,
+        "member.gathers = False", "pass",
+        _GATHERED + "one_client_cannot_spoil_it_for_all",
+    ),
+    mutant(
+        "crowd-hangs-behind-one-that-fails", "6.2", _GATHERING,
+        "        except BaseException:\n            self.log.failure(\"commands of",
+        "        except Exception:\n            self.log.failure(\"commands of",
+        _GATHERED + "a_failure_ends_the_clients_it_concerns",
+    ),
+    mutant(
+        "answer-that-cannot-be-written-ends-all", "6.2", _REPLIES,
+        "        except Exception:\n", "        except OverflowError:\n",
+        _GATHERED + "an_answer_that_cannot_be_written",
+    ),
+    mutant(
+        "read-that-fails-ends-its-neighbours", "6.2", "finn/node/reading.py",
+        "            return [self._execute_alone(command, resp3) for command in commands]",
+        "            raise",
+        _OTHERS + "reads_that_would_end_a_node",
+    ),
+    mutant(
+        "read-that-fails-ends-the-node", "6.2", "finn/node/reading.py",
+        "        except BaseException as e:\n", "        except OverflowError as e:\n",
+        _OTHERS + "reads_that_would_end_a_node",
+    ),
     # 7.4
+    mutant(
+        "what-comes-while-a-crowd-is-run-is-first", "7.4", _GATHERING,
+        "        if connection.is_gathered:\n            self._beyond",
+        "        if False:\n            self._beyond",
+        _GATHERED + "what_comes_while_commands_are_run",
+    ),
+    mutant(
+        "end-of-a-client-overtakes-its-command", "7.4", _CONNECTION,
+        "        if self.is_gathered:\n            self.factory",
+        "        if False:\n            self.factory",
+        _GATHERED + "clients_that_end_their_side_behind_a_command",
+    ),
+    mutant(
+        "server-closes-before-what-is-gathered", "7.4", "finn/protocols/server.py",
+        "        self.crowds.run()\n", "",
+        _GATHERED + "clients_that_end_their_side_behind_a_command",
+    ),
     mutant(
         "gathered-before-what-it-waits-for", "7.4", _CONNECTION,
         "            and not self._slots\n", "",
@@ -176,7 +230,7 @@ CROWDS = (
     ),
     mutant(
         "second-piece-is-handled-first", "7.4", _CONNECTION,
-        "        if self.is_gathered:\n", "        if False:\n",
+        "        if self.is_gathered:\n            # TLS", "        if False:\n            # TLS",
         _GATHERED + "a_second_piece_keeps_its_place",
     ),
     mutant(
@@ -187,14 +241,12 @@ CROWDS = (
     ),
     mutant(
         "answer-overtakes-slots", "7.4", _REPLIES,
-        "        if self._slots or self._out:\n            self.reply",
-        "        if self._out:\n            self.reply",
+        "            if self._slots or self._out:\n", "            if self._out:\n",
         _GATHERED + "replies_are_in_order_with_what_is_queued",
     ),
     mutant(
         "answer-overtakes-replies", "7.4", _REPLIES,
-        "        if self._slots or self._out:\n            self.reply",
-        "        if self._slots:\n            self.reply",
+        "            if self._slots or self._out:\n", "            if self._slots:\n",
         _GATHERED + "replies_are_in_order_with_what_is_queued",
     ),
     mutant(
@@ -220,8 +272,13 @@ CROWDS = (
     ),
     mutant(
         "crowd-takes-pieces-of-any-size", "7.8", _GATHERING,
-        "if rest or count > crowd.most:", "if rest:",
-        _GATHERED + "many_commands_are_run_before_the_end",
+        "            if count > crowd.most:\n                return False\n", "",
+        _GATHERED + "more_than_fits_at_all",
+    ),
+    mutant(
+        "crowd-takes-more-than-a-portion", "7.8", _GATHERING,
+        "if rest or count > connection.portion:", "if rest:",
+        _LARGE + "a_client_that_asks_for_much", _LARGE + "a_portion_has_a_bound",
     ),
     mutant(
         "crowd-of-any-size", "7.8", _GATHERING,
@@ -235,14 +292,14 @@ CROWDS = (
     ),
     mutant(
         "answer-is-not-counted", "7.8", _REPLIES,
-        "        if self._output.unsent:\n            self._account()\n            self._bound()\n",
-        "        if self._output.unsent:\n            self._bound()\n",
+        "                self._account()\n                self._bound()\n",
+        "                self._bound()\n",
         _GATHERED + "an_answer_that_is_not_taken_is_owed",
     ),
     mutant(
         "answer-has-no-bound", "7.8", _REPLIES,
-        "        if self._output.unsent:\n            self._account()\n            self._bound()\n",
-        "        if self._output.unsent:\n            self._account()\n",
+        "                self._account()\n                self._bound()\n",
+        "                self._account()\n",
         _GATHERED + "an_answer_that_is_not_taken_is_owed",
     ),
     mutant(
@@ -252,23 +309,23 @@ CROWDS = (
     ),
     mutant(
         "crowd-reads-large-values-all-at-once", "7.8", _CROWD,
-        "if size > SMALL_REPLIES:", "if False:",
+        "portion = min(portion, connections[last].portion)", "portion = 64",
         _LARGE + "portions",
-    ),
-    mutant(
-        "crowd-does-not-learn-from-reads-that-waited", "7.8", _RUNS,
-        "        self.measure(sum(map(len, replies)))\n", "",
-        _LARGE + "portions", _ENDS + "replies",
     ),
     mutant(
         "crowd-is-one-portion", "7.8", _CROWD,
-        "while last < len(counts) and end + counts[last] - begin <= self._portion:",
-        "while last < len(counts):",
+        "if end + counts[last] - begin > portion:", "if False:",
         _LARGE + "portions",
     ),
     mutant(
-        "client-of-a-crowd-gets-more-than-a-portion", "7.8", _CROWD,
-        "elif len(part) > self._portion:", "elif False:",
-        _LARGE + "a_client_that_asks_for_much",
+        "answer-says-nothing-of-its-size", "7.8", _REPLIES,
+        "            self._write(data)\n            if",
+        "            self._output.write(data)\n            if",
+        _LARGE + "portions",
+    ),
+    mutant(
+        "clients-pin-the-crowd-of-their-last-command", "7.8", _RUNS,
+        "            self.commands = ()  # the clients keep their last run\n", "",
+        _ENDS + "replies",
     ),
 )  # fmt: skip

@@ -172,8 +172,7 @@ READS = (
     # 7.4
     mutant(
         "read-passes-a-write-of-its-connection", "7.4", "finn/node/dispatch.py",
-        "        if not connection.has_pending:\n            level",
-        "        if True:\n            level",
+        "while not connection.has_pending and node.reading", "while node.reading",
         _FAILURE + "pipeline_in_order",
     ),
     mutant(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finn.options import Consistency
-from finn.protocols.crowd import Crowds
+from finn.protocols.crowd import SAMPLE, Crowds
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client, count_replies
@@ -70,8 +70,9 @@ class Crowd:
             client.transport.clear()
         if learn:
             first = commands_of(pieces[0])[0]
-            self.factory.crowds = Crowds(self.factory)
-            self.factory.crowds.learn(first, pack_command(first))
+            crowds = self.factory.crowds = Crowds(self.factory)
+            crowds._strange = SAMPLE - 1
+            crowds.learn(first, pack_command(first))
         self.batch.crowded = True
         for client, piece in zip(self.clients, pieces, strict=False):
             client.protocol.dataReceived(b"".join(map(pack_command, commands_of(piece))))

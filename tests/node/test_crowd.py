@@ -6,9 +6,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import finn
 from finn.machines.kv import KV
 from finn.node import proposals
 from finn.options import Consistency
+from finn.protocols.crowd import SAMPLE
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
 from tests.machines.kvclient import dump
@@ -16,6 +18,23 @@ from tests.node.crowds import HIGH, LOW, MEDIUM, NIL, OK, WRONGTYPE, Crowd, bulk
 from tests.node.support import Client, Journal
 from tests.node.test_grouping import contents
 from tests.node.test_together import Sums
+
+
+class Traps(finn.Machine):
+    """A machine with reads that fail as no read should."""
+
+    @finn.read("LOOK", pipelined="look_all")
+    def look(self, call: Any, text: bytes) -> bytes:
+        """Return the argument, or fail."""
+        if text == b"9":
+            raise RecursionError
+        if text == b"8":
+            raise SystemExit
+        return text
+
+    def look_all(self, call: Any, texts: Any) -> list[bytes]:
+        """Look at several."""
+        return [self.look(call, text) for text in texts]
 
 
 class CrowdCase(SynchronousTestCase):
@@ -256,6 +275,7 @@ class Others(CrowdCase):
         pong = b"+PONG\r\n"
         crowd.send("PING", "PING", "PING", "PING;PING")
         self.assertEqual(crowd.received(4), [pong, pong, pong, pong * 2])
+        crowd.factory.crowds._strange = SAMPLE - 1
         crowd.factory.crowds.learn([b"PING"], pack_command([b"PING"]) * 2)
         crowd.gather("PING;PING", "PING;PING;PING", "PING;PING", learn=False)
         crowd.end()
@@ -302,6 +322,21 @@ class Others(CrowdCase):
             self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
             self.assertEqual(found, [b":10\r\n:2\r\n", b":4\r\n", b":6\r\n"])
             self.assertEqual(len(crowd.taken), 2)
+
+    def test_reads_that_would_end_a_node(self) -> None:
+        """They changed nothing: each is an error of its own, alone and in a crowd."""
+        for level in (LOW, MEDIUM, HIGH):
+            crowd = self.start(level, machine=Traps)
+            errors = [
+                b"-ERR internal error: " + e + b"\r\n" for e in (b"RecursionError", b"SystemExit")
+            ]
+            pieces = ("LOOK 9", "LOOK 8;LOOK 1", "LOOK 1")
+            expected = [errors[0], errors[1] + bulk(b"1"), bulk(b"1")]
+            self.assertEqual(crowd.ask(*pieces), expected)
+            self.assertEqual(len(crowd.taken), 1)
+            self.assertEqual(crowd.alone(*pieces), expected)
+            self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 2)
+            self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
 
     def test_a_machine_whose_results_are_strange(self) -> None:
         """An error for one of them, a value that is none, and too few for all."""

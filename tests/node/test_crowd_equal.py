@@ -40,7 +40,7 @@ class Equal(SynchronousTestCase):
 
     def test_equal(self) -> None:
         """Every reply, and the state."""
-        self.patch(gathering, "PATIENCE", 1)
+        self.patch(gathering, "SAMPLE", 1)
         clusters = [MemoryCluster(KV, size=1) for _ in range(2)]
         for cluster in clusters:
             self.addCleanup(cluster.close)

@@ -20,6 +20,10 @@ def set_(key: bytes, value: bytes = b"v") -> bytes:
     return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
 
 
+# As long as two commands that are gathered, and begins like them.
+ODD = get(b"cccc") + get(b"cc") + b"X\n"
+
+
 class Crowds(SynchronousTestCase):
     """Five clients of one server, which have sent a GET before."""
 
@@ -34,6 +38,7 @@ class Crowds(SynchronousTestCase):
         for client in self.clients:
             client.dataReceived(get(b"zero"))
         self.batch = self.factory.batch = Batch()
+        self.patch(crowd, "SAMPLE", 1)
         self.send(get(b"0000"))
         self.forget()
 
@@ -126,36 +131,37 @@ class Crowds(SynchronousTestCase):
     def test_pieces_that_only_look_alike(self) -> None:
         """Of the right size, but not commands of equal sizes: each is read alone."""
         odd = b"*2\r\n$3\r\nGET\r\n$4\r\nab\rc\r\n"
-        odder = get(b"cccc") + get(b"cc") + b"X\n"
         self.assertEqual(len(odd), len(get(b"abcd")))
         self.send(get(b"aaaa"), odd, get(b"bbbb"))
         self.assertEqual(self.dispatcher.crowds[0][2][1], [b"GET", b"ab\rc"])
         self.forget()
-        self.assertEqual(len(odder), 2 * len(get(b"abcd")))
-        self.send(get(b"aaaa"), odder, get(b"bbbb"))
+        self.send(get(b"aaaa"), ODD, get(b"bbbb"))
         self.assertEqual(self.dispatcher.crowds, [])
         self.assertEqual(self.dispatcher.commands[:2], [[b"GET", b"aaaa"], [b"GET", b"cccc"]])
         self.assertEqual(self.replies()[0], b"+GET\r\n")
         self.assertEqual(self.replies()[2], b"+GET\r\n")
 
-    def test_a_shape_that_fails_is_expected_again_after_a_while(self) -> None:
-        """Not at once, as the attempt costs something."""
-        odd = get(b"cccc") + get(b"cc") + b"X\n"
-        self.send(get(b"aaaa"), odd, get(b"bbbb"))
-        turns = 0
-        while not self.dispatcher.crowds:
-            self.send(b"", b"", *[get(b"aaaa")] * 3)
-            turns += 1
-        self.assertEqual(turns, crowd.PATIENCE // 3 + 1)
+    def test_one_client_cannot_spoil_it_for_all(self) -> None:
+        """What it sends is not gathered for a while."""
+        self.send(get(b"aaaa"), ODD, *[get(b"bbbb")] * 3)
+        self.assertEqual(self.dispatcher.crowds, [])
+        self.send(get(b"aaaa"), ODD, *[get(b"bbbb")] * 3)
+        self.assertEqual(self.dispatcher.crowds[0][0], [self.clients[0], *self.clients[2:]])
+        self.factory._sweep()
+        self.forget()
+        self.send(get(b"aaaa"), get(b"aaaa"), get(b"bbbb"))
+        self.assertEqual(self.dispatcher.crowds[0][0], self.clients[:3])
 
     def test_another_shape_is_learned_when_it_is_common(self) -> None:
-        """Values that are longer from now on, for one."""
+        """Values that are longer from now on, for one; most of what differs costs nothing."""
         self.send(set_(b"aaaa", b"short"))
+        self.patch(crowd, "SAMPLE", 16)
+        self.factory.crowds._strange = 0
         turns = 0
         while not self.dispatcher.crowds:
             self.send(*[set_(b"aaaa", b"quite long")] * 4)
             turns += 1
-        self.assertEqual(turns, crowd.PATIENCE // 4 + 1)
+        self.assertEqual(turns, 16 // 4 + 1)
         self.assertEqual(self.dispatcher.crowds[0][1], [1] * 4)
 
     def test_the_shape_is_not_changed_while_pieces_wait(self) -> None:
@@ -164,10 +170,10 @@ class Crowds(SynchronousTestCase):
         self.forget()
         for client in self.clients[:3]:
             client.dataReceived(set_(b"bbbb"))
-        for _ in range(2 * crowd.PATIENCE):
-            self.clients[3].dataReceived(set_(b"bbbb", b"longer"))
+        self.clients[3].dataReceived(set_(b"bbbb", b"longer"))
+        self.clients[4].dataReceived(set_(b"bbbb"))
         self.batch.end()
-        self.assertEqual(self.dispatcher.crowds[0][2], [[b"SET", b"bbbb", b"v"]] * 3)
+        self.assertEqual(self.dispatcher.crowds[0][2], [[b"SET", b"bbbb", b"v"]] * 4)
 
     def test_a_client_that_waits_is_not_gathered(self) -> None:
         """Its commands have an order, which nothing may change."""
@@ -210,7 +216,7 @@ class Crowds(SynchronousTestCase):
         for change in (
             lambda c: setattr(c, "transaction", object()),
             lambda c: setattr(c, "authenticated", False),
-            lambda c: setattr(c, "undecided", True),
+            lambda c: setattr(c, "gathers", False),
             lambda c: setattr(c, "owed", 1),
             lambda c: c.pause("proposals"),
             lambda c: c._out.append(b"+early\r\n"),
@@ -233,7 +239,7 @@ class Crowds(SynchronousTestCase):
         self.assertEqual(self.replies()[1], b"+GET\r\n")
 
     def test_a_second_piece_keeps_its_place(self) -> None:
-        """A nested turn of the reactor may bring one."""
+        """TLS may bring one, and a nested turn of the reactor."""
         for client in self.clients[:3]:
             client.dataReceived(get(b"aaaa"))
         self.clients[0].dataReceived(set_(b"aaaa"))
@@ -243,33 +249,65 @@ class Crowds(SynchronousTestCase):
         self.assertEqual(self.replies()[0], b":1\r\n+SET\r\n")
         self.assertEqual(len(self.dispatcher.crowds), 1)
 
+    def test_what_comes_while_commands_are_run(self) -> None:
+        """A command that turns the reactor: what that brings for the others comes behind."""
+
+        def run(clients: Any, counts: Any) -> bool:
+            clients[1].dataReceived(set_(b"aaaa"))
+            clients[2].readConnectionLost()
+            return self.answer(clients, counts)
+
+        self.dispatcher.run_crowd = run
+        self.send(*[get(b"aaaa")] * 3)
+        self.assertEqual(self.replies()[:3], [b":1\r\n", b":1\r\n+SET\r\n", b":1\r\n"])
+        self.assertEqual([client.closing for client in self.clients[:3]], [False, False, True])
+
+    def test_clients_that_end_their_side_behind_a_command(self) -> None:
+        """And servers that do: they get the reply first."""
+        for client in self.clients[:4]:
+            client.dataReceived(get(b"aaaa"))
+        self.clients[0].readConnectionLost()
+        self.assertEqual(self.replies()[:4], [b":1\r\n"] * 4)
+        self.assertTrue(self.transports[0].lost)
+        for client in self.clients[1:4]:
+            client.dataReceived(get(b"aaaa"))
+        self.factory.close_all()
+        self.assertEqual(self.replies()[1:4], [b":1\r\n" * 2] * 3)
+
     def test_many_commands_are_run_before_the_end(self) -> None:
         """Nothing of a batch may keep the reactor for long."""
         half = crowd.MOST_COMMANDS // 2
+        for client in self.clients:
+            client.portion = half
         for client in self.clients[:3]:
             client.dataReceived(get(b"aaaa") * half)
         self.assertEqual(len(self.dispatcher.received), 2)
         self.forget()
-        self.clients[3].dataReceived(get(b"aaaa") * (crowd.MOST_COMMANDS + 1))
+        self.clients[3].dataReceived(get(b"aaaa") * (half + 1))
         self.assertEqual(len(self.dispatcher.received), 1)
         self.batch.end()
         size = crowd.MOST_BYTES // 4
-        for client in self.clients[:4]:
-            client.dataReceived(set_(b"aaaa", b"x" * size))
+        self.clients[0].dataReceived(set_(b"aaaa", b"x" * size))
+        self.batch.end()
         self.forget()
         for client in self.clients[:4]:
             client.dataReceived(set_(b"aaaa", b"x" * size))
         self.assertEqual(self.dispatcher.crowds[0][1], [1] * 3)
+        self.batch.end()
+
+    def test_more_than_fits_at_all(self) -> None:
+        """However large a client's portion is."""
+        self.clients[0].portion = 2 * crowd.MOST_COMMANDS
+        self.clients[0].dataReceived(get(b"aaaa") * (crowd.MOST_COMMANDS + 1))
+        self.assertEqual(len(self.dispatcher.received), 1)
 
     def test_commands_that_the_node_takes_one_by_one(self) -> None:
-        """It is not asked again for a while."""
+        """Each client gets its own reply."""
         self.dispatcher.run_crowd = lambda clients, counts: False
         self.send(*[get(b"aaaa")] * 3)
         self.assertEqual(len(self.dispatcher.crowds), 1)
         self.assertEqual(len(self.dispatcher.received), 3)
         self.assertEqual(self.replies()[:3], [b"+GET\r\n"] * 3)
-        self.send(*[get(b"aaaa")] * 3)
-        self.assertEqual(len(self.dispatcher.crowds), 1)
 
     def test_commands_that_may_take_long(self) -> None:
         """They are run when they come, so that the poller knows how long that took."""
@@ -284,11 +322,29 @@ class Crowds(SynchronousTestCase):
 
     def test_a_failure_ends_the_clients_it_concerns(self) -> None:
         """Whether their commands were run, nobody knows."""
-        self.dispatcher.run_crowd = lambda clients, counts: 1 / 0
+
+        def run(clients: Any, counts: Any) -> bool:
+            raise SystemExit
+
+        self.send(set_(b"aaaa"))
+        self.forget()
+        self.dispatcher.run_crowd = run
+        for client in self.clients[:3]:
+            client.dataReceived(get(b"aaaa"))
+        self.clients[3].dataReceived(set_(b"aaaa"))
+        self.batch.end()
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+        failed = b"-ERR internal error\r\n"
+        self.assertEqual(self.replies(), [failed] * 3 + [b"+SET\r\n", b""])
+        self.assertEqual([client.closing for client in self.clients], [True] * 3 + [False] * 2)
+
+    def test_an_answer_that_cannot_be_written(self) -> None:
+        """It ends that connection, and nobody else's."""
+        self.patch(self.transports[1], "write", lambda data: 1 / 0)
         self.send(*[get(b"aaaa")] * 3)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.replies(), [b"-ERR internal error\r\n"] * 3 + [b""] * 2)
-        self.assertEqual([client.closing for client in self.clients], [True] * 3 + [False] * 2)
+        self.assertEqual(self.replies()[:3], [b":1\r\n", b"", b":1\r\n"])
+        self.assertEqual([client.closing for client in self.clients[:3]], [False, True, False])
 
     def test_a_client_that_is_closed_meanwhile(self) -> None:
         """Nothing of it is run; the others do not notice."""
@@ -304,11 +360,11 @@ class Crowds(SynchronousTestCase):
         """The commands in it are counted anew, so nobody gets a reply of somebody else."""
         self.patch(crowd, "FEW", 2)
         self.patch(crowd, "MOST_COMMANDS", 40)
-        self.patch(crowd, "PATIENCE", 1)
         short, long = set_(b"aaaa"), set_(b"aaaa", b"vv")
         strange = long * len(short)  # as large as so many short ones
         self.factory.crowds.learn([b"SET", b"aaaa", b"v"], short)
         for client, piece in zip(self.clients, (short, short, strange, strange), strict=False):
+            client.portion = 40
             client.dataReceived(piece)
         self.assertTrue(self.clients[3].is_gathered)
         self.clients[4].dataReceived(long)
@@ -321,8 +377,8 @@ class Crowds(SynchronousTestCase):
         """It is dropped; the others get their replies, and those of other kinds too."""
         self.send(set_(b"aaaa"))
         self.forget()
-        self.patch(self.clients[0], "receive", lambda data: 1 / 0)
         self.clients[0].dataReceived(get(b"aaaa"))
+        self.patch(self.clients[0], "receive", lambda data: 1 / 0)
         self.clients[1].dataReceived(get(b"bbbb"))
         for client in self.clients[2:]:
             client.dataReceived(set_(b"aaaa"))
@@ -332,19 +388,17 @@ class Crowds(SynchronousTestCase):
         self.assertEqual([client.closing for client in self.clients], [True] + [False] * 4)
 
     def test_kinds_are_forgotten_when_there_are_too_many(self) -> None:
-        """Nobody can fill the memory with names."""
+        """Nobody can fill the memory with names, or keep those of others out."""
+        for client in self.clients[1:3]:
+            client.dataReceived(get(b"aaaa"))
         for number in range(2 * crowd.KINDS):
             name = b"CMD%03d" % number
             self.clients[0].dataReceived(b"*1\r\n$%d\r\n%b\r\n" % (len(name), name))
-        self.batch.end()
         kinds = self.factory.crowds._kinds
         self.assertTrue(0 < len(kinds) <= crowd.KINDS)
-        while len(kinds) < crowd.KINDS:
-            kinds[b"other %d" % len(kinds)] = next(iter(kinds.values()))
-        self.dispatcher.alone.add(b"ALONE")
-        self.clients[0].dataReceived(b"*1\r\n$5\r\nALONE\r\n")
+        self.clients[3].dataReceived(get(b"aaaa"))
         self.batch.end()
-        self.assertEqual(len(kinds), crowd.KINDS)  # not for what is never gathered
+        self.assertEqual(self.dispatcher.crowds[0][0], self.clients[1:4])
         self.forget()
         self.send(*[b"*1\r\n$6\r\nCMD127\r\n"] * 3)
         self.assertEqual(self.dispatcher.crowds[0][2], [[b"CMD127"]] * 3)

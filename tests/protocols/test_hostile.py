@@ -100,12 +100,12 @@ class Links(SynchronousTestCase):
             transport, target = (
                 (wire.far, wire.link) if which == 1 else (wire.near, wire.connection)
             )
-            data = bytearray(transport.value())
+            sent = transport.value()
+            data = bytearray(sent)
             transport.clear()
-            for position, byte in changes if which == len(changes) % 3 else []:
-                if data and data[position % len(data)] != byte:
-                    data[position % len(data)] = byte
-                    changed = True
+            for position, byte in changes if which == len(changes) % 3 and sent else []:
+                data[position % len(data)] = byte
+            changed = changed or data != sent  # a change may undo another
             if data:
                 target.dataReceived(bytes(data))
         if changed:
