@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # A timer that fires so late means that the reactor stalled: input waits that it must see first.
 STALL = 0.05
-# It is given so long, seconds: clients that always have more must not keep the core from its clock.
-BACKLOG_TIME = 0.2
 # Proposals that lost their leader wait so long for the name of the next one before they fail.
 LEADER_WAIT = 0.5
 # At medium a sync outstanding for longer means that the disk hangs (DESIGN section 4).
@@ -60,7 +58,6 @@ class Driver:
         self.is_due = False
         self._timer: Any = None
         self._timer_at = 0.0
-        self._believe_at = 0.0  # after a stall: whatever input still waits
         self._leaderless_since: float | None = None
         self._was_leader = False
         self.stopped = False
@@ -160,17 +157,17 @@ class Driver:
         now = self._node.now()
         if now - self._timer_at > STALL:
             # After a stall, pending input is read before an election timer is believed.
-            self._believe_at = now + BACKLOG_TIME
             self._timer = self._node.reactor.callLater(0, self._after_input)
         else:
             self._tick()
 
     def _after_input(self) -> None:
-        poller = getattr(self._node.reactor, "poller", None)
-        has_more = poller is not None and poller.has_more
-        more = has_more and self._node.now() < self._believe_at
-        next_step = self._after_input if more else self._tick
-        self._timer = self._node.reactor.callLater(0, next_step)
+        reactor = self._node.reactor
+        self._timer = reactor.callLater(0, self._tick)
+        poller = getattr(reactor, "poller", None)
+        if poller is not None:
+            # Clients may have sent more than could be read; what members sent must be heard.
+            poller.hear_preferred()
 
     def _tick(self) -> None:
         self._timer = None

@@ -12,13 +12,13 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from finn.protocols import tls
 from finn.protocols.output import Output
 from finn.protocols.replies import SMALL_REPLIES, ReplyPipeline
+from finn.protocols.transport import plain
 from finn.resp.reader import CommandReader
 
 if TYPE_CHECKING:
@@ -327,9 +327,7 @@ class ClientConnection(ReplyPipeline):
         self._set_read_size(fair)
 
     def _set_read_size(self, size: int) -> None:
-        transport: Any = self.transport
-        while isinstance(transport, ProtocolWrapper):
-            transport = transport.transport  # TLS
+        transport = plain(self.transport)
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = size
 

@@ -22,7 +22,7 @@ import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet import error
@@ -32,7 +32,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 # Events handled before the reactor's timers and other descriptors come again, and seconds after
-# which no other is begun. The kernel hands them out in turn, so nobody is left out.
+# which no other is begun. The kernel hands them out in turn; those that it handed out and that were
+# not handled come first the next time, so nobody is left out.
 MOST = 64
 LONG = 0.005
 
@@ -91,6 +92,8 @@ class Poller:
         self._numbers: dict[Any, int] = {}
         self._masks: dict[int, int] = {}
         self._fresh: set[int] = set()  # watched since the events were asked for
+        self._left: list[int] = []  # were not served though they were ready
+        self._preferred: weakref.WeakSet[Any] = weakref.WeakSet()
         self._at_end: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
         # Not closed with the epoll: a thread may be about to ring.
@@ -109,6 +112,14 @@ class Poller:
     def at_end(self, action: Callable[[], None]) -> None:
         """Call ``action`` as if it was the last of the events: what it asks for comes behind."""
         self._at_end.append(action)
+
+    def prefer(self, selectable: Any) -> None:
+        """Serve it before others from now on, whenever there is more than is served at a time.
+
+        So an answer of a member does not wait until thousands of clients had their turn. What
+        threads have done does not either.
+        """
+        self._preferred.add(selectable)
 
     # -- calls from threads -------------------------------------------------------------------
 
@@ -239,7 +250,25 @@ class Poller:
         now = time.perf_counter()
         if self._lingers:
             self._learn(now - self._idle_since)  # a longer look would have found them
-        self._go_on(self._epoll.poll(0, MOST), now)
+        self._go_on(self._in_turn() if self._left else self._epoll.poll(0, MOST), now)
+
+    def _in_turn(self) -> list[tuple[int, int]]:
+        """Return what is ready, those that were left out the last time first."""
+        events = self._ready(self._left)
+        if len(events) < MOST:
+            left = set(self._left)
+            events += [event for event in self._epoll.poll(0, MOST) if event[0] not in left]
+        return events
+
+    def _ready(self, descriptors: Iterable[int]) -> list[tuple[int, int]]:
+        """Return the events of some descriptors, in this order."""
+        poll = select.poll()
+        for fd in descriptors:
+            # In the meantime it may have closed, or pause.
+            mask = IN if fd == self._bell else self._masks.get(fd)
+            if mask:
+                poll.register(fd, mask)
+        return poll.poll(0)
 
     def _look_again(self) -> None:
         """Go on without having slept: the reactor had its turn."""
@@ -314,10 +343,14 @@ class Poller:
         self._fresh.clear()
         self.handling = True
         self.crowded = len(events) > 1
-        self.has_more = len(events) == MOST
+        had_more, self.has_more = self.has_more, len(events) >= MOST
+        self._left = []
+        if had_more:
+            served = self._serve_preferred()
+            events = [event for event in events if event[0] not in served]
         watched, fresh, clock = self._watched, self._fresh, time.perf_counter
         end = clock() + LONG
-        for fd, event in events:
+        for position, (fd, event) in enumerate(events, 1):
             selectable = watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
             if selectable is None:
@@ -327,6 +360,7 @@ class Poller:
                 self._handle(selectable, fd, event)
                 if clock() > end:
                     self.has_more = True  # whoever was not served is still ready
+                    self._left = [fd for fd, _ in events[position:]]
                     break
         while self._at_end:
             self._call(self._at_end.pop(0))
@@ -335,6 +369,25 @@ class Poller:
         for action in after:
             self._call(action)
         self._maybe_rest()
+
+    def _serve_preferred(self) -> list[int]:
+        """Serve those that come first, and return which they are."""
+        numbers = [self._numbers.get(selectable) for selectable in self._preferred]
+        first = sorted(fd for fd in numbers if fd is not None)
+        first.append(self._bell)
+        for fd, event in self._ready(first):
+            if fd == self._bell:
+                self._answer_bell()
+            elif fd in self._watched and fd not in self._fresh:
+                self._handle(self._watched[fd], fd, event)
+        return first
+
+    def hear_preferred(self) -> None:
+        """Serve now those that come first, if the last batch has left anybody waiting."""
+        if self.has_more and not self.handling and self._epoll is not None:
+            left = self._left
+            self._handle_all([])
+            self._left, self.has_more = left, True
 
     def _call(self, action: Callable[[], None]) -> None:
         try:

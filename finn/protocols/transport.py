@@ -33,6 +33,7 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IStreamServerEndpoint,
 )
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
@@ -146,6 +147,7 @@ class _Watch(ReactorProxy):
         self.addWriter = poller.addWriter
         self.removeReader = poller.removeReader
         self.removeWriter = poller.removeWriter
+        self.prefer = poller.prefer
 
 
 def _is_plain(reactor: Any) -> bool:
@@ -294,6 +296,21 @@ def connect(
     if tls is not None:
         connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
     return connecting
+
+
+def plain(transport: Any) -> Any:
+    """Return the transport below TLS, or itself where there is none."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
+def prefer(transport: Any) -> None:
+    """Let the other side be heard before those that are not preferred, however many they are."""
+    transport = plain(transport)
+    watch = getattr(transport, "reactor", None)
+    if isinstance(watch, _Watch):
+        watch.prefer(transport)
 
 
 def peer_name(address: Any) -> str:

@@ -71,6 +71,21 @@ class Handshakes(SynchronousTestCase):
         self.assertEqual(len(wire.dialer.links), 1)
         self.assertEqual(wire.dialer.messages, [StatusRequest(4)])
 
+    def test_members_are_preferred_to_clients(self) -> None:
+        """Once they have proved to be some, and where the consensus waits for an answer."""
+        preferred: list[Any] = []
+        self.patch(link_module.transport_module, "prefer", preferred.append)
+        wire = self.wire(NotingHandler(1, secret="a"), NotingHandler(2, secret="b"))
+        wire.pump()
+        self.assertEqual(preferred, [])
+        wire = self.wire(NotingHandler(1), NotingHandler(2))
+        wire.pump()
+        ends = [wire.dialer.links[0].transport, wire.acceptor.links[0].transport]
+        self.assertCountEqual(preferred, ends)
+        wire = self.wire(NotingHandler(1), NotingHandler(2), kind="snapshot")
+        wire.pump()
+        self.assertEqual(len(preferred), 2)
+
     def test_messages_behind_the_acceptance_are_not_lost(self) -> None:
         """The acceptor may send at once; it arrives with its OK in one piece."""
         wire = Wire(NotingHandler(1), NotingHandler(2))

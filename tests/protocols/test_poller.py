@@ -354,6 +354,66 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(len(served), 6)
         self.assertEqual(set(served), set(ends))
 
+    def test_what_was_left_out_is_next(self) -> None:
+        """However long each takes: the kernel deems served what it has handed out."""
+        self.patch(poller_module, "LONG", -1.0)
+        self.patch(poller_module, "MOST", 4)
+        ends = [self.end() for _ in range(8)]
+        for end in ends:
+            end.far.send(b"x" * 1000)
+        served: list[End] = []
+        self.react = lambda end, data: served.append(end)
+        for _ in range(8):
+            self.poller.doRead()
+        self.assertEqual(len(set(served)), 8)
+
+    def test_what_was_left_out_and_paused(self) -> None:
+        """It is not read, nor is another one that its number went to by now."""
+        self.patch(poller_module, "LONG", -1.0)
+        ends = [self.end() for _ in range(3)]
+        for end in ends:
+            end.far.send(b"x" * 1000)
+        served: list[End] = []
+        self.react = lambda end, data: served.append(end)
+        self.poller.doRead()
+        for end in ends[1:]:
+            self.poller.removeReader(end)
+        self.poller.doRead()
+        self.assertEqual(served, [ends[0], ends[0]])
+
+    def test_who_is_preferred_is_served_first(self) -> None:
+        """In every batch but the first, however many others there are and however slow."""
+        self.patch(poller_module, "LONG", -1.0)
+        ends = [self.end() for _ in range(100)]
+        member = self.end()
+        self.poller.prefer(member)
+        for end in [*ends, member]:
+            end.far.send(b"x" * 1000)
+        served: list[End] = []
+        self.react = lambda end, data: served.append(end)
+        for _ in range(3):
+            self.poller.doRead()
+        self.assertEqual(served, [ends[0], member, ends[1], member, ends[2]])
+        self.poller.callFromThread(served.clear)
+        self.poller.hear_preferred()
+        self.assertEqual((served, self.poller.has_more), ([], True))
+        self.poller.hear_preferred()
+        self.poller.doRead()
+        self.assertEqual(served, [member, member, ends[3]])
+        self.poller.removeReader(member)
+        self.poller.doRead()
+        self.assertEqual(served[3:], [ends[4]])
+
+    def test_nobody_waits_for_who_is_preferred(self) -> None:
+        """There is nothing to be heard where nothing was left."""
+        member = self.end()
+        self.poller.prefer(member)
+        member.far.send(b"a")
+        self.poller.hear_preferred()
+        self.assertEqual(self.events, [])
+        self.poller.doRead()
+        self.assertEqual(self.events, [b"a"])
+
     def test_writing(self) -> None:
         """Reading and writing are asked for independently."""
         end = self.end()

@@ -19,8 +19,9 @@ from twisted.internet.error import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.basic import FileSender
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
+from finn.protocols.tls import TLSMaterial
 from finn.protocols.transport import (
     BACKLOG,
     WriteThroughClient,
@@ -29,6 +30,7 @@ from finn.protocols.transport import (
     connect,
     listen,
     peer_name,
+    prefer,
     write_through,
 )
 from tests.protocols.certificates import Authority
@@ -226,6 +228,23 @@ class Loopback(TestCase):
             self.assertTrue(end.transport.getTcpNoDelay())
             self.assertTrue(end.transport.getTcpKeepAlive())
         self.assertEqual(self.port.backlog, BACKLOG)
+
+    async def test_a_preferred_end(self) -> None:
+        """The poller knows the transport that it watches, over TLS too; others know nothing."""
+        authority = Authority(self.mktemp())
+        tls = TLSMaterial(*authority.issue("one"), authority.path)
+        client = await self.connect("127.0.0.1", await self.listen(tls=tls), tls)
+        await self.talk(client)
+        poller = write_through(self.reactor).poller
+        if poller is None:
+            raise SkipTest("there is no epoll here")
+        socket_end: Any = client.transport.transport  # type: ignore[union-attr]
+        self.assertNotIn(socket_end, poller._preferred)
+        prefer(client.transport)
+        self.assertIn(socket_end, poller._preferred)
+        unwatched = Pair(self).transport
+        prefer(unwatched)
+        self.assertNotIn(unwatched, poller._preferred)
 
     async def test_names_are_looked_up(self) -> None:
         """At every call."""
