@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.integration.attacker import send_all
@@ -24,7 +25,17 @@ class RefusedTests(IntegrationTestCase):
 
     def refused(self, node: NodeProcess, *flags: str) -> str:
         """Start a node that must not start; returns the one line it says."""
-        node.start(*flags)
+        return self.said(node.start(*flags))
+
+    def check_all(self, cluster: Cluster, cases: Sequence[tuple[list[str], str]]) -> None:
+        """Start a node with each of some bad flags, side by side: each says this, and no more."""
+        nodes = [(cluster.add().start(*flags), expected) for flags, expected in cases]
+        for node, expected in nodes:
+            self.assertIn(expected, self.said(node))
+            self.assertEqual(len(node.log().splitlines()), 1, node.log())
+
+    def said(self, node: NodeProcess) -> str:
+        """Return the one line of a node that must not start."""
         code = node.wait()
         lines = [line for line in node.log().splitlines() if line.strip()]
         self.assertNotIn("Traceback", node.log())
@@ -40,8 +51,7 @@ class RefusedTests(IntegrationTestCase):
 
     def test_flags(self) -> None:
         """Each bad value is told with its flag."""
-        node = self.cluster().add()
-        for flags, expected in (
+        cases = (
             (["--port", "70000"], "--port must be a whole number, 1 to 65535, not '70000'"),
             (["--backend", "mysql"], "--backend must be"),
             (["--durability", "most"], "--durability must be"),
@@ -55,10 +65,8 @@ class RefusedTests(IntegrationTestCase):
             (["--wait", "--join", ":7481"], "exclude each other"),
             (["surplus"], "unexpected argument 'surplus'"),
             (["--nonsense"], "nonsense"),
-        ):
-            said = self.refused(node, *flags)
-            self.assertIn(expected, said)
-            self.assertEqual(len(node.log().splitlines()), 1, node.log())
+        )
+        self.check_all(self.cluster(), cases)
 
     def test_busy_port(self) -> None:
         """The port is found busy before anything else is done."""
@@ -100,20 +108,19 @@ class RefusedTests(IntegrationTestCase):
 
     def test_machines(self) -> None:
         """One that is not there, one with a bug, one that cannot be made, one that is none."""
-        node = self.cluster().add()
-        node.folder.mkdir(parents=True)
-        (node.folder / "broken.py").write_text("import nosuchmodule\n")
-        (node.folder / "wrong.py").write_text("def f(:\n")
-        for name, expected in (
+        cluster = self.cluster()
+        cluster.folder.mkdir(parents=True)
+        (cluster.folder / "broken.py").write_text("import nosuchmodule\n")
+        (cluster.folder / "wrong.py").write_text("def f(:\n")
+        cases = (
             ("nowhere:Machine", "cannot import machine nowhere: No module named 'nowhere'"),
             ("broken:Machine", "cannot import machine broken: No module named 'nosuchmodule'"),
             ("wrong:Machine", "cannot import machine wrong: SyntaxError"),
             (f"{FAULTY}:Nothing", f"machine module {FAULTY} has no Nothing"),
             (f"{FAULTY}:Unmakeable", "RuntimeError: no tickets left (machines.py, line"),
             ("finn.machines.kv", "--machine must be package.module:Factory"),
-        ):
-            self.assertIn(expected, self.refused(node, "--machine", name))
-            self.assertEqual(len(node.log().splitlines()), 1, node.log())
+        )
+        self.check_all(cluster, [(["--machine", name], expected) for name, expected in cases])
 
     def test_other_backend(self) -> None:
         """Data of one backend is not hidden behind an empty log of another."""
