@@ -164,6 +164,26 @@ READS = (
         _NODE + "a_late_timer_lets_input_go_first",
     ),
     mutant(
+        "timer-is-believed-before-members-are-heard", "3.5", "finn/node/driver.py",
+        "            poller.hear_preferred()\n", "            pass\n",
+        _NODE + "a_late_timer_lets_members_be_heard_first",
+    ),
+    mutant(
+        "answers-of-members-wait-for-clients", "3.5", "finn/protocols/poller.py",
+        "        if had_more:\n", "        if False:\n",
+        "tests.protocols.test_poller.PollerTests.test_who_is_preferred_is_served_first",
+    ),
+    mutant(
+        "links-are-not-preferred", "3.5", "finn/protocols/link.py",
+        "            transport_module.prefer(self.transport)\n", "            pass\n",
+        "tests.protocols.test_link.Handshakes.test_members_are_preferred_to_clients",
+    ),
+    mutant(
+        "some-are-never-served", "3.5", "finn/protocols/poller.py",
+        "self._in_turn() if self._left else ", "",
+        "tests.protocols.test_poller.PollerTests.test_what_was_left_out_is_next",
+    ),
+    mutant(
         "wall-clock-for-monotonic", "3.5", "finn/node/service.py",
         "self.now: Callable[[], float] = monotonic or (",
         "self.now: Callable[[], float] = wall or (",
