@@ -136,6 +136,7 @@ class ReadTests(SynchronousTestCase):
         node = self.cluster.nodes[self.leader]
         driver = node.driver
         done: list[str] = []
+        self.cluster.advance(0.05)  # nothing is due soon, as all of the start is told
         node.reactor.poller = SimpleNamespace(hear_preferred=lambda: done.append("heard"))
         self.patch(node.raft, "tick", lambda now: done.append("tick"))
         driver._timer.cancel()
