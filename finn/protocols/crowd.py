@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PREFIX = 16  # bytes that tell kinds of commands apart
 KINDS = 64  # that are remembered
 FEW = 3  # clients for which it is worth it
+LONGEST = 16  # commands of one client: longer pipelines are worth no more together
 MOST_COMMANDS = 256
 MOST_BYTES = 64 * 1024
 SAMPLE = 16  # of so many pieces that are not gathered one is learned from
@@ -54,11 +55,16 @@ class _Crowd:
 
 
 class Crowds:
-    """Gathers the pieces of one server's clients while a batch of events is handled."""
+    """Gathers the pieces of one server's clients while a batch of events is handled.
+
+    Attributes:
+        few: fewer clients are run one by one.
+    """
 
     log = Logger()
 
     def __init__(self, factory: ClientFactory) -> None:
+        self.few = FEW
         self._factory = factory
         self._kinds: dict[bytes, _Crowd] = {}
         self._waiting: list[_Crowd] = []
@@ -79,7 +85,7 @@ class Crowds:
         count = 1
         if len(data) != crowd.size:
             count, rest = divmod(len(data), crowd.size)
-            if rest or count > connection.portion:
+            if rest or count > LONGEST or count > connection.portion:
                 return False
         if crowd.count + count > crowd.most:
             if count > crowd.most:
@@ -136,7 +142,9 @@ class Crowds:
         members, counts, chunks = crowd.members, crowd.counts, crowd.chunks
         crowd.members, crowd.counts, crowd.chunks, crowd.count = [], [], [], 0
         is_open = not any(member.closing for member in members)
-        if not (is_open and len(members) >= FEW and self._together(crowd, members, counts, chunks)):
+        if not (
+            is_open and len(members) >= self.few and self._together(crowd, members, counts, chunks)
+        ):
             for member, data in zip(members, chunks, strict=True):
                 self._guard(member, member.receive, data)
         for member in members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -25,6 +26,16 @@ class _DiskClock:
         self.callLater = reactor.later
 
 
+class _Batch:
+    """Stands for a poller that always handles several events, for so many seconds."""
+
+    crowded = True
+
+    def __init__(self, reactor: SimulatedReactor, seconds: float) -> None:
+        self.at_end = partial(reactor.later, seconds)
+        self.soon = partial(reactor.callLater, 0)
+
+
 class Computer:
     """Runs one node, again and again; what it keeps between runs is its files.
 
@@ -35,6 +46,7 @@ class Computer:
         latency: of the disk, as for ``SimulatedDisk``.
         rate: seconds of its monotonic clock per second of the world.
         offset: error of its wall clock, seconds.
+        gather: seconds for which its node gathers what clients send; 0: it never does.
 
     Attributes:
         node: of the running process, or of the last one.
@@ -57,6 +69,7 @@ class Computer:
         latency: Callable[[Random], float] | None = None,
         rate: float = 1.0,
         offset: float = 0.0,
+        gather: float = 0.0,
     ) -> None:
         self.world = world
         self.options = options
@@ -71,6 +84,7 @@ class Computer:
         self.offset = offset
         self._machine = machine
         self._latency = latency
+        self._gather = gather
         self._name = options.address
         self._random = world.random(self._name)
 
@@ -124,6 +138,9 @@ class Computer:
             wall=reactor.seconds,
             boot_id=lambda: boot_id,
         )
+        if self._gather:
+            self.node.server.batch = _Batch(reactor, self._gather)
+            self.node.server.crowds.few = 1
         self.running = True
         self.node.when_failed().addCallback(self._failed)
         try:

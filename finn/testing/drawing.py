@@ -59,6 +59,7 @@ class Drawn:
         pace: mean seconds between two faults.
         faults: kinds that happen.
         finale: all of a weak durability's members lose power in the end.
+        gather: seconds for which a node gathers what clients send, to run it together; 0: never.
     """
 
     size: int = 3
@@ -77,6 +78,7 @@ class Drawn:
     pace: float = 6.0
     faults: tuple[str, ...] = tuple(FAULTS)
     finale: bool = False
+    gather: float = 0.0
 
     def __str__(self) -> str:
         return "\n".join(f"  {f.name:15} {_shown(getattr(self, f.name))}" for f in fields(self))
@@ -122,4 +124,5 @@ def draw(random: Random) -> Drawn:
         pace=random.choice((2.0, 4.0, 8.0, 15.0)),
         faults=tuple(faults),
         finale=weak and size > 1 and "fail_disk" not in faults and random.random() < 0.15,
+        gather=random.choice((0.0, 0.002, 0.03, 0.15)),
     )

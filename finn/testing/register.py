@@ -62,10 +62,14 @@ class Register(Machine):
         self._written(call, operation, prefix, b"")
         return before - len(self.data)
 
-    @read("GET", keys=(1, 1, 1))
+    @read("GET", keys=(1, 1, 1), pipelined="get_all")
     def get(self, call: Call, key: bytes) -> bytes | None:
         """Return a string."""
         return self.data.get(key)
+
+    def get_all(self, call: Call, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return several strings."""
+        return [self.data.get(key) for key in keys]
 
 
 class RegisterModel(Model):

@@ -105,7 +105,7 @@ class Simulation:
         def machine() -> Any:
             return self.workload.machine(self.invariants.witness)
 
-        return Computer(self.world, options, machine, latency, rate, offset)
+        return Computer(self.world, options, machine, latency, rate, offset, drawn.gather)
 
     def _client(self, n: int) -> Client:
         drawn = self.drawn

@@ -63,7 +63,7 @@ CROWDS = (
     ),
     mutant(
         "crowd-takes-commands-of-other-sizes", "6.2", _GATHERING,
-        "if rest or count > connection.portion:", "if count > connection.portion:",
+        "if rest or count > LONGEST", "if count > LONGEST",
         _GATHERED + "what_is_of_another_size_is_handled_at_once",
     ),
     mutant(
@@ -276,9 +276,14 @@ CROWDS = (
         _GATHERED + "more_than_fits_at_all",
     ),
     mutant(
+        "crowd-takes-long-pipelines", "7.8", _GATHERING,
+        "count > LONGEST or ", "",
+        _LARGE + "few_at_a_time",
+    ),
+    mutant(
         "crowd-takes-more-than-a-portion", "7.8", _GATHERING,
-        "if rest or count > connection.portion:", "if rest:",
-        _LARGE + "a_client_that_asks_for_much", _LARGE + "a_portion_has_a_bound",
+        "or count > connection.portion:", ":",
+        _LARGE + "few_at_a_time",
     ),
     mutant(
         "crowd-of-any-size", "7.8", _GATHERING,

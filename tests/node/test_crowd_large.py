@@ -6,6 +6,7 @@ from typing import Any
 
 from finn.node import crowd as crowd_module
 from finn.options import Consistency
+from finn.protocols.crowd import LONGEST
 from finn.protocols.replies import FEW, MANY
 from tests.node.crowds import HIGH, MEDIUM, bulk
 from tests.node.test_crowd import CrowdCase
@@ -54,11 +55,24 @@ class Large(CrowdCase):
     def test_a_portion_has_a_bound(self) -> None:
         """However small the replies are."""
         sizes = self.start_large(MEDIUM)
-        piece = ";".join(["GET kS"] * 30)
+        piece = ";".join(["GET kS"] * 10)
         for _ in range(4):
-            self.assertEqual(self.crowd.ask(*[piece] * 6), [bulk(b"v") * 30] * 6)
+            self.assertEqual(self.crowd.ask(*[piece] * 6), [bulk(b"v") * 10] * 6)
         self.assertLessEqual(max(sizes), MANY)
-        self.assertEqual(sizes[-3:], [60] * 3)
+        self.assertEqual(sizes[-3:], [30, 30, 60])
+
+    def test_few_at_a_time(self) -> None:
+        """Who got a large reply and asks for many more is on his own, and so is a long pipeline."""
+        sizes = self.start_large(MEDIUM)
+        self.crowd.clients[0].ask("GET kL", replies=1)
+        sizes.clear()
+        piece = ";".join(["GET kS"] * 6)
+        self.crowd.send(*[piece] * 4)
+        self.assertEqual((sizes[:2], self.crowd.taken), ([4, 2], [[6, 6, 6]]))
+        for client in self.crowd.clients:
+            client.protocol.portion = MANY
+        self.crowd.send(*[";".join(["GET kS"] * (LONGEST + 1))] * 4)
+        self.assertEqual(self.crowd.taken, [[6, 6, 6]])
 
     def test_a_client_that_asks_for_much(self) -> None:
         """It is owed no more than if it was alone, and gets all when it reads."""

@@ -276,6 +276,7 @@ class Crowds(SynchronousTestCase):
 
     def test_many_commands_are_run_before_the_end(self) -> None:
         """Nothing of a batch may keep the reactor for long."""
+        self.patch(crowd, "LONGEST", crowd.MOST_COMMANDS)
         half = crowd.MOST_COMMANDS // 2
         for client in self.clients:
             client.portion = half
@@ -298,6 +299,7 @@ class Crowds(SynchronousTestCase):
     def test_more_than_fits_at_all(self) -> None:
         """However large a client's portion is."""
         self.clients[0].portion = 2 * crowd.MOST_COMMANDS
+        self.patch(crowd, "LONGEST", 2 * crowd.MOST_COMMANDS)
         self.clients[0].dataReceived(get(b"aaaa") * (crowd.MOST_COMMANDS + 1))
         self.assertEqual(len(self.dispatcher.received), 1)
 
@@ -358,8 +360,9 @@ class Crowds(SynchronousTestCase):
 
     def test_another_shape_is_learned_while_a_piece_is_taken(self) -> None:
         """The commands in it are counted anew, so nobody gets a reply of somebody else."""
-        self.patch(crowd, "FEW", 2)
+        self.factory.crowds.few = 2
         self.patch(crowd, "MOST_COMMANDS", 40)
+        self.patch(crowd, "LONGEST", 40)
         short, long = set_(b"aaaa"), set_(b"aaaa", b"vv")
         strange = long * len(short)  # as large as so many short ones
         self.factory.crowds.learn([b"SET", b"aaaa", b"v"], short)
