@@ -141,11 +141,18 @@ class CrowdRun(Run):
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies, one per command or one per client, in order."""
+        self._give(replies)
+        self.commands = ()  # each client keeps its last run
+
+    def fail(self, error: BaseException) -> None:
+        """Answer every command with the same error; an entry may still be applied after that."""
+        self._give([encode_error(error_text(error))] * len(self.commands))
+
+    def _give(self, replies: Sequence[bytes]) -> None:
         slots, parts = self.slot, self.parts
         if slots is not None:
             assert parts is not None
             self.slot = None
-            self.commands = ()  # the clients keep their last run
             for slot, data in zip(slots, by_parts(replies, parts), strict=True):
                 slot.fill(data)
             if self.followers is not None:

@@ -123,8 +123,7 @@ CROWDS = (
     ),
     mutant(
         "crowd-ends-twice", "6.2", _RUNS,
-        "            self.slot = None\n            self.commands = ()",
-        "            self.commands = ()",
+        "            self.slot = None\n            for slot, data", "            for slot, data",
         _ENDS + "it_ends_once",
     ),
     mutant(
@@ -329,8 +328,14 @@ CROWDS = (
         _LARGE + "portions",
     ),
     mutant(
+        "crowd-that-was-answered-is-not-applied", "7.6", _RUNS,
+        "        self._give([encode_error(error_text(error))] * len(self.commands))\n",
+        "        self.complete([encode_error(error_text(error))] * len(self.commands))\n",
+        "tests.node.test_crowd.LostLeadership.test_writes_that_time_out_are_applied_all_the_same",
+    ),
+    mutant(
         "clients-pin-the-crowd-of-their-last-command", "7.8", _RUNS,
-        "            self.commands = ()  # the clients keep their last run\n", "",
+        "        self.commands = ()  # each client keeps its last run\n", "",
         _ENDS + "replies",
     ),
 )  # fmt: skip

@@ -390,6 +390,22 @@ class LostLeadership(CrowdCase):
         self.assertEqual(found, [unknown, unknown * 2, unknown])
         self.assertEqual(crowd.taken, [[1, 2, 1]])
 
+    def test_writes_that_time_out_are_applied_all_the_same(self) -> None:
+        """What is in the log is, on the node whose clients were told that nobody knows, too."""
+        crowd = self.start()
+        self.cluster.partition([self.leader])
+        crowd.send("SET k0 1", "SET k1 2;SET k2 3", "SET k3 4")
+        self.cluster.advance(0.01)
+        crowd.node.proposals.expire(crowd.node.now())
+        unknown = b"-UNKNOWN request timed out after it was appended\r\n"
+        crowd.factory.flush()
+        self.assertEqual(crowd.received(3), [unknown, unknown * 2, unknown])
+        self.cluster.heal()
+        self.cluster.advance(3)
+        machines = [self.cluster.machine(member) for member in range(3)]
+        self.assertEqual(contents(machines[0], 0).keys(), {b"k0", b"k1", b"k2", b"k3"})
+        self.assertEqual(len({dump(machine) for machine in machines}), 1)
+
     def test_while_leadership_is_handed_over(self) -> None:
         """Nothing was appended: the next leader is told."""
         crowd = self.start()
