@@ -329,13 +329,14 @@ class Dispatch:
         total = 0
         while not connection.has_pending and node.reading.at_once(level, commands):
             # A slice at a time: a few bytes may ask for gigabytes, and take long.
-            part = commands[: connection.portion]
+            size = connection.portion
+            part = commands[:size] if len(commands) > size else commands
             replies = node.reading.execute(part, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
-            if len(part) == len(commands):
+            if part is commands:
                 return
-            commands = commands[len(part) :]
+            commands = commands[size:]
             total += len(data)
             if whole and (total > LARGE_REPLIES or connection.full):
                 self.postpone(connection, commands)

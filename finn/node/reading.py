@@ -144,10 +144,9 @@ class Reading(Reads):
 
         A read that fails in whatever way is an error of its own: it changed nothing.
         """
-        host = self._node.host
         replies: list[bytes] = []
         try:
-            host.execute(commands, self.call(), 0, replies, resp3, parts)
+            self._node.host.execute(commands, self.call(), 0, replies, resp3, parts)
             return replies
         except BaseException:
             return [self._execute_alone(command, resp3) for command in commands]

@@ -184,12 +184,18 @@ class ClientConnection(ReplyPipeline):
     def dataReceived(self, data: bytes) -> None:
         factory = self.factory
         self._active = factory.tick
+        if factory.batch.crowded or self.is_gathered:
+            self._receive_among_others(data)
+        else:
+            self.receive(data, False)
+
+    def _receive_among_others(self, data: bytes) -> None:
+        crowds = self.factory.crowds
         if self.is_gathered:
             # TLS hands over each of its records; or this is a nested turn of the reactor.
-            factory.crowds.finish(self, self.receive, data)
+            crowds.finish(self, self.receive, data)
         elif not (
-            factory.batch.crowded
-            and self.gathers
+            self.gathers
             and not self._slots
             and not self._out
             and not self._paused
@@ -197,12 +203,12 @@ class ClientConnection(ReplyPipeline):
             and self.transaction is None
             and self.authenticated
             and self._reader.idle
-            and factory.crowds.take(self, data)
+            and crowds.take(self, data)
         ):
             self.receive(data)
 
-    def receive(self, data: bytes) -> None:
-        """Read commands from the next bytes, and run them."""
+    def receive(self, data: bytes, crowded: bool = True) -> None:
+        """Read commands from the next bytes, and run them; ``crowded``: others sent some too."""
         if self.closing:
             return
         commands, raw = self._reader.feed(data)
@@ -225,7 +231,6 @@ class ClientConnection(ReplyPipeline):
             self._protocol_error()
         if not self.authenticated:
             self._count_unproven(len(data))
-        crowded = self.factory.batch.crowded
         if crowded and raw is not None:
             self.factory.crowds.learn(commands[0], raw)
         if self._out or self._dirty or self._paused:

@@ -344,13 +344,14 @@ class Poller:
         self.handling = True
         self.crowded = len(events) > 1
         had_more, self.has_more = self.has_more, len(events) >= MOST
-        self._left = []
         if had_more:
+            self._left = []
             served = self._serve_preferred()
             events = [event for event in events if event[0] not in served]
         watched, fresh, clock = self._watched, self._fresh, time.perf_counter
         end = clock() + LONG
-        for position, (fd, event) in enumerate(events, 1):
+        rest = iter(events)
+        for fd, event in rest:
             selectable = watched.get(fd)
             # A descriptor of this number may be another one than the event was meant for.
             if selectable is None:
@@ -360,7 +361,7 @@ class Poller:
                 self._handle(selectable, fd, event)
                 if clock() > end:
                     self.has_more = True  # whoever was not served is still ready
-                    self._left = [fd for fd, _ in events[position:]]
+                    self._left = [fd for fd, _ in rest]
                     break
         while self._at_end:
             self._call(self._at_end.pop(0))

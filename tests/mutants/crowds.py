@@ -134,7 +134,7 @@ CROWDS = (
     ),
     mutant(
         "gathered-is-what-comes-alone", "6.2", _CONNECTION,
-        "            factory.batch.crowded\n            and self", "            self",
+        "if factory.batch.crowded or self.is_gathered:", "if True:",
         _GATHERED + "an_event_that_comes_alone_is_handled_at_once",
     ),
     mutant(
@@ -152,8 +152,8 @@ CROWDS = (
     ),
     mutant(
         "gathered-before-it-is-known-who-it-is", "6.2", _CONNECTION,
-        "            and self.gathers\n",
-        "", _STATES, _GATHERED + "one_client_cannot_spoil_it_for_all",
+        "            self.gathers\n            and not self._slots", "            not self._slots",
+        _STATES, _GATHERED + "one_client_cannot_spoil_it_for_all",
     ),
     mutant(
         "last-of-the-events-is-forgotten", "6.2", _POLLER,
