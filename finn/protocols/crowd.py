@@ -149,9 +149,12 @@ class Crowds:
                 self._guard(member, member.receive, data)
         for member in members:
             member.is_gathered = False
-        while self._beyond:
-            member, action, args = self._beyond.pop(0)
-            self._guard(member, action, *args)
+        beyond, self._beyond = self._beyond, []
+        for member, action, args in beyond:
+            if member.is_gathered:
+                self._beyond.append((member, action, args))  # this is a nested turn itself
+            else:
+                self._guard(member, action, *args)
 
     def _guard(self, member: ClientConnection, action: Callable[..., object], *args: Any) -> None:
         """Do something for one client; where it fails that client is lost, but no other."""

@@ -208,6 +208,11 @@ CROWDS = (
         _GATHERED + "what_comes_while_commands_are_run",
     ),
     mutant(
+        "what-comes-while-a-crowd-is-run-is-first-in-the-next", "7.4", _GATHERING,
+        "            if member.is_gathered:\n", "            if False:\n",
+        _GATHERED + "what_comes_while_commands_are_run",
+    ),
+    mutant(
         "end-of-a-client-overtakes-its-command", "7.4", _CONNECTION,
         "        if self.is_gathered:\n            self.factory",
         "        if False:\n            self.factory",

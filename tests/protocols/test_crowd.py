@@ -254,12 +254,14 @@ class Crowds(SynchronousTestCase):
 
         def run(clients: Any, counts: Any) -> bool:
             clients[1].dataReceived(set_(b"aaaa"))
+            self.clients[4].dataReceived(get(b"aaaa"))
             clients[2].readConnectionLost()
             return self.answer(clients, counts)
 
         self.dispatcher.run_crowd = run
         self.send(*[get(b"aaaa")] * 3)
         self.assertEqual(self.replies()[:3], [b":1\r\n", b":1\r\n+SET\r\n", b":1\r\n"])
+        self.assertEqual(self.replies()[4], b"+GET\r\n")
         self.assertEqual([client.closing for client in self.clients[:3]], [False, False, True])
 
     def test_clients_that_end_their_side_behind_a_command(self) -> None:
