@@ -405,7 +405,7 @@ class IDispatcher(Interface):
         commands: UniformCommands,
         raw: bytes,
     ) -> bool:
-        """Run commands of several clients, of which none waits for anything, in any order.
+        """Run commands that it gathers, of clients of which none waits for anything, in any order.
 
         The first ``counts[0]`` of the commands are the first client's, and so on; ``raw`` is
         exactly their encoding. The dispatcher calls ``answer`` or ``reserve`` once per connection,

@@ -28,9 +28,7 @@ class CrowdDispatch:
         self._ping = ping  # the route of PING
 
     def takes(self, route: Any, size: int) -> bool:
-        """Say whether commands of so many words are run together."""
-        if route is None or not route.low <= size <= route.high:
-            return False
+        """Say whether valid commands of so many words are run together."""
         if route.kind == Kind.READ:
             # How long others take nobody knows, and the poller has to look at its clock meanwhile.
             return route.spec.pipelined is not None and size == route.low
@@ -63,8 +61,7 @@ class CrowdDispatch:
     ) -> bool:
         """Queue writes as one run; False where they are not taken."""
         node = self._node
-        raft = node.raft
-        if raft is None or raft.leader is None:
+        if node.dispatch.refusal() is not None:
             return False
         run = CrowdRun([], counts, commands, connections[0].resp3, node.now())
         self._reserve(run, connections, counts)

@@ -138,7 +138,10 @@ class Dispatch:
         self._one_by_one(connection, commands)
 
     def gathers(self, command: list[bytes]) -> bool:
-        return self._crowd.takes(self._table.get(command[0]), len(command))
+        route = self._table.get(command[0])
+        if route is None or not self._alike(route, [command]):
+            return False
+        return self._crowd.takes(route, len(command))
 
     def crowd_received(
         self,
@@ -147,9 +150,7 @@ class Dispatch:
         commands: UniformCommands,
         raw: bytes,
     ) -> bool:
-        route = self._table.get(commands.name)
-        if route is None or not self._alike(route, commands):
-            return False
+        route = self._table[commands.name]  # one that it gathers
         if not self._crowd.run(route, connections, counts, commands, raw):
             return False
         self.commands_total += len(commands)

@@ -196,13 +196,10 @@ class Transactions:
 
     def read(self, run: Transaction) -> None:
         """Run a transaction that only reads."""
-        node = self._node
-        replies: list[bytes] = []
         if run.calls is not None:
-            replies = [call.reply_now(None) for call in run.calls]
+            run.complete([call.reply_now(None) for call in run.calls])
         else:
-            node.host.execute(run.commands, node.reading.call(), 0, replies, run.resp3)
-        run.complete(replies)
+            run.complete(self._node.reading.execute(run.commands, run.resp3))
 
 
 def command_keys(command: list[bytes], keys: tuple[int, int, int]) -> list[bytes]:

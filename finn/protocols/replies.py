@@ -66,8 +66,12 @@ class ReplyPipeline(Protocol):
                 self._account()
                 self._bound()
         except Exception:
-            self.factory.log.failure("the replies of a connection cannot be written")
-            self.abandon()
+            self.cannot_write()
+
+    def cannot_write(self) -> None:
+        """Log the exception that is being handled, and drop the connection."""
+        self.factory.log.failure("the replies of a connection cannot be written")
+        self.abandon()
 
     def reserve(self, count: int = 1) -> Slot:
         """Keep the place of the replies of the next ``count`` commands."""

@@ -166,8 +166,7 @@ class ClientFactory(Factory):
                 try:
                     connection.flush()
                 except Exception:
-                    self.log.failure("the replies of a connection cannot be written")
-                    connection.abandon()
+                    connection.cannot_write()
 
     def age(self, tick: int) -> float:
         """Return how many seconds ago a tick was, to a second."""

@@ -32,6 +32,11 @@ class Traps(finn.Machine):
             raise SystemExit
         return text
 
+    @finn.write("PUSH")
+    def push(self, call: Any, number: int) -> int:
+        """Return a number."""
+        return number
+
     def look_all(self, call: Any, texts: Any) -> list[bytes]:
         """Look at several."""
         return [self.look(call, text) for text in texts]
@@ -323,6 +328,14 @@ class Others(CrowdCase):
             self.assertEqual(found, [b":10\r\n:2\r\n", b":4\r\n", b":6\r\n"])
             self.assertEqual(len(crowd.taken), 2)
 
+    def test_arguments_that_are_converted(self) -> None:
+        """One of them may be wrong: each is looked at when it comes."""
+        crowd = self.start(machine=Traps)
+        found = crowd.ask("PUSH 1", "PUSH 2", "PUSH x")
+        self.assertEqual(found[:2], [b":1\r\n", b":2\r\n"])
+        self.assertEqual(found[2], b"-ERR value is not an integer or out of range\r\n")
+        self.assertEqual((crowd.taken, crowd.refused), ([], []))
+
     def test_reads_that_would_end_a_node(self) -> None:
         """They changed nothing: each is an error of its own, alone and in a crowd."""
         for level in (LOW, MEDIUM, HIGH):
@@ -335,7 +348,9 @@ class Others(CrowdCase):
             self.assertEqual(crowd.ask(*pieces), expected)
             self.assertEqual(len(crowd.taken), 1)
             self.assertEqual(crowd.alone(*pieces), expected)
-            self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 2)
+            found = crowd.alone("MULTI;LOOK 9;LOOK 1;EXEC")[0]
+            self.assertEqual(found[-len(errors[0]) - 11 :], b"*2\r\n" + errors[0] + bulk(b"1"))
+            self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 3)
             self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
 
     def test_a_machine_whose_results_are_strange(self) -> None:
