@@ -22,6 +22,7 @@ from finn.resp.uniform import UniformCommands
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from finn.declarative import Call
     from finn.node.host import Host
     from finn.node.proposals import Batch, Proposals
     from finn.raft.core import Raft
@@ -33,6 +34,8 @@ COMMANDS_PER_LOOK = 256
 # Entries read back from the store at a time. Small ones come in thousands, and take the disk thread
 # 10 ms to decode: votes and the sync once a second, and so acknowledgements, wait behind them.
 FETCH_BYTES = 256 * 1024
+
+_NO_STEPS: Iterator[None] = iter(())
 
 
 class Applying:
@@ -137,14 +140,19 @@ class Applying:
 
     def _run(self, raft: Raft) -> bool:
         while True:
-            if self._steps is None:
+            steps = self._steps
+            if steps is None:
                 if self.last_applied >= raft.commit_index:
                     return False
                 entry = self._next_entry(raft)
                 if entry is None:
                     return False
-                self._steps = self._apply(entry)
-            for _ in self._steps:
+                if entry.count <= COMMANDS_PER_LOOK and self.host.declarative:
+                    steps = self._steps = _NO_STEPS  # half applied, for who asks meanwhile
+                    self._apply_at_once(entry)
+                else:
+                    steps = self._steps = self._apply(entry)
+            for _ in steps:
                 return True
             self._steps = None
             while self._between:
@@ -194,24 +202,58 @@ class Applying:
     # -- one entry ----------------------------------------------------------------------------
 
     def _apply(self, entry: Entry) -> Generator[None, None, None]:
-        batch = self._batch = self._proposals.take(entry)
-        self.last_time = entry.time
-        self.reached = entry.index
+        """Apply an entry, with pauses."""
+        batch = self._begin(entry)
         if entry.kind == COMMANDS and entry.count:
             if batch is not None:
                 yield from self._apply_batch(entry, batch)
             else:
                 yield from self._apply_record(entry)
+        self._end(entry, batch)
+
+    def _apply_at_once(self, entry: Entry) -> None:
+        """Apply an entry of too few commands for a look at the clock, of a declarative machine."""
+        batch = self._begin(entry)
+        if entry.kind == COMMANDS and entry.count:
+            call = self.host.call(entry.time, entry.seed)
+            if batch is None:
+                commands = parse_commands(entry.record, HEADER_SIZE, entry.count)
+                self.host.execute(commands, call, 0, None, False)
+            else:
+                position = 0
+                for run in batch.runs:
+                    position = self._apply_run(run, call, position)
+        self._end(entry, batch)
+
+    def _begin(self, entry: Entry) -> Batch | None:
+        self._batch = self._proposals.take(entry)
+        self.last_time = entry.time
+        self.reached = entry.index
+        return self._batch
+
+    def _end(self, entry: Entry, batch: Batch | None) -> None:
+        has_commands = entry.kind == COMMANDS and entry.count
+        if has_commands:
             self.commands_applied += entry.count
         elif entry.kind == CONFIGURATION:
             self.configuration = Configuration.decode(entry.payload, entry.index)
         self.last_applied = entry.index
         self.last_term = entry.term
         self.bytes_applied += len(entry.record)
-        if batch is not None and not (entry.kind == COMMANDS and entry.count):
+        if batch is not None and not has_commands:
             for run in batch.runs:
                 run.complete([OK_REPLY])
         self._batch = None
+
+    def _apply_run(self, run: Run | Placed, call: Call, position: int) -> int:
+        """Apply commands of our own, and answer; returns the position behind them."""
+        commands = run.commands
+        is_transaction = isinstance(run, Transaction)
+        replies: list[bytes] = []
+        # MULTI and EXEC have positions of their own.
+        self.host.execute(commands, call, position + is_transaction, replies, run.resp3, run.parts)
+        run.complete(replies)
+        return position + len(commands) + 2 * is_transaction
 
     def _apply_batch(self, entry: Entry, batch: Batch) -> Generator[None, None, None]:
         """Apply an entry of our own: the parsed commands are here, and who waits for them."""
@@ -220,19 +262,15 @@ class Applying:
         look = COMMANDS_PER_LOOK
         call = host.call(entry.time, entry.seed) if host.declarative else None
         for run in batch.runs:
-            commands = run.commands
-            count = len(commands)
-            transaction = isinstance(run, Transaction)
-            position += transaction
+            count = len(run.commands)
+            is_transaction = isinstance(run, Transaction)
             if call is None:
-                self._apply_opaque(run, entry, position)
-            elif count <= COMMANDS_PER_LOOK or transaction:
-                replies: list[bytes] = []
-                host.execute(commands, call, position, replies, run.resp3, run.parts)
-                run.complete(replies)
+                self._apply_opaque(run, entry, position + is_transaction)
+            elif count <= COMMANDS_PER_LOOK or is_transaction:
+                self._apply_run(run, call, position)
             else:
                 yield from self._apply_long(run, call, position)
-            position += count + transaction
+            position += count + 2 * is_transaction
             look -= count
             if look <= 0:
                 look = COMMANDS_PER_LOOK

@@ -227,8 +227,8 @@ class ClientConnection(ReplyPipeline):
                 self._balance(size)
         elif self._reads_little:
             self._balance(len(data))
-        if self._reader.error is not None and not self._postponed:
-            self._protocol_error()
+        if raw is not data and self._reader.error is not None and not self._postponed:
+            self._protocol_error()  # what was read as a whole has none
         if not self.authenticated:
             self._count_unproven(len(data))
         if crowded and raw is not None:

@@ -264,12 +264,12 @@ def encode_meta(meta: SnapshotMeta) -> bytes:
 # -- from bytes -------------------------------------------------------------------------------
 
 
-def _check(term: int, *indexes: int) -> None:
+def _check(term: int, indexes: int = 0) -> None:
+    """``indexes``: all bits of several, as the limit is one bit."""
     if not 0 < term < TERM_LIMIT:
         raise ProtocolError(f"term {term} makes no sense")
-    for index in indexes:
-        if index >= INDEX_LIMIT:
-            raise ProtocolError(f"index {index} makes no sense")
+    if indexes >= INDEX_LIMIT:
+        raise ProtocolError("an index makes no sense")
 
 
 def _check_position(index: int, term: int, highest: int) -> None:
@@ -280,7 +280,7 @@ def _check_position(index: int, term: int, highest: int) -> None:
 
 def _decode_append(parts: list[bytes]) -> AppendEntries:
     term, prev_index, prev_term, commit, round_, flags = _APPEND.unpack(parts[1])
-    _check(term, prev_index, commit, round_)
+    _check(term, prev_index | commit | round_)
     if flags & ~AMNESIC:
         raise ProtocolError("append request makes no sense")
     _check_position(prev_index, prev_term, term)
@@ -299,7 +299,7 @@ def _decode_append(parts: list[bytes]) -> AppendEntries:
 
 def _decode_append_reply(parts: list[bytes]) -> AppendReply:
     term, round_, match, rejected, conflict, conflict_term, flags = _APPEND_REPLY.unpack(parts[1])
-    _check(term, round_, match, rejected, conflict)
+    _check(term, round_ | match | rejected | conflict)
     if conflict_term >= TERM_LIMIT or flags & ~(AMNESIC | YES):
         raise ProtocolError("append reply makes no sense")
     return AppendReply(
@@ -443,7 +443,7 @@ def decode_meta(data: bytes) -> SnapshotMeta:
     configuration = Configuration.decode(members, configuration_index)
     if not _SNAPSHOT_ID.fullmatch(name):
         raise ProtocolError("snapshot id makes no sense")
-    _check(term, index, configuration.index, size)
+    _check(term, index | configuration.index | size)
     if index < 1 or min(numbers) < 0 or configuration.index > index or crc >> 32:
         raise ProtocolError("snapshot meta makes no sense")
     return SnapshotMeta(index, term, time, configuration, size, crc, machine, version, name)

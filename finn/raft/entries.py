@@ -81,15 +81,11 @@ class Entry:
 def make_entry(
     index: int, term: int, kind: int, time: int, seed: int, count: int, chunks: list[bytes]
 ) -> Entry:
-    """Encode an entry from the chunks of its payload, copying them once."""
-    length = 0
-    for chunk in chunks:
-        length += len(chunk)
-    head = _LENGTH_ON.pack(length, kind, count, term, index, time, seed)
-    crc = crc32(head)
-    for chunk in chunks:
-        crc = crc32(chunk, crc)
-    record = b"".join([_CRC.pack(crc), head, *chunks])
+    """Encode an entry from the chunks of its payload."""
+    payload = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    head = _LENGTH_ON.pack(len(payload), kind, count, term, index, time, seed)
+    crc = crc32(payload, crc32(head))
+    record = b"".join((_CRC.pack(crc), head, payload))
     return Entry(index, term, kind, time, seed, count, record)
 
 

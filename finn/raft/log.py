@@ -101,6 +101,8 @@ class RaftLog:
     def _stored_term(self, index: int) -> int | None:
         if index > self.last_index or index < self.first_index - 1:
             return None
+        if self._firsts and index >= self._firsts[-1]:
+            return self.last_term  # nearly always
         at = bisect_right(self._firsts, index) - 1
         return self._terms[at] if at >= 0 else None
 
@@ -139,6 +141,8 @@ class RaftLog:
         if first < self._held_first:
             return None
         held = self._held
+        if first == last <= self.last_index:
+            return [held[first]]
         found: list[Entry] = []
         size = 0
         for index in range(first, min(last, self.last_index) + 1):

@@ -22,7 +22,7 @@ import hiredis
 
 from finn.errors import ProtocolError
 from finn.resp.strict import ReaderLimits, StrictParser
-from finn.resp.uniform import LastShape, UniformCommands
+from finn.resp.uniform import LastCommand, LastShape, UniformCommands
 
 __all__ = ["CommandReader", "ReaderLimits", "parse_commands"]
 
@@ -89,6 +89,7 @@ class CommandReader:
         self._strict.limits = limits
         # A chunk up to this cannot hold a command beyond the limits.
         self._safe_bytes = min(limits.command_bytes, limits.arguments * _ARGUMENT_BYTES)
+        self._alone = LastCommand()  # it says nothing of these limits
 
     def feed(self, data: bytes) -> tuple[Commands, bytes | None]:
         """Take received bytes.
@@ -101,6 +102,10 @@ class CommandReader:
         if not strict.idle:
             return self._feed_rest(data)
         size = len(data)
+        if size == self._alone.size:
+            command = self._alone.read(data)
+            if command is not None:
+                return [command], data
         if size <= self._safe_bytes and data[:1] == b"*":
             if size >= self._last.least:
                 uniform = self._last.read(data)
@@ -112,6 +117,7 @@ class CommandReader:
                 if not lines.pop():
                     args = lines[2::2]
                     if _pack(tuple(args)) == data:
+                        self._alone.learn(args, size)
                         return [args], data
             parsed = self._parse(data)
             if parsed is not None:
@@ -200,6 +206,10 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
     """
     global _payload_reader
     size = len(record) - offset
+    if count == 1 and size == _payload.size:
+        command = _payload.read(record[offset:])
+        if command is not None:
+            return [command]
     if size >= _payloads.least and size == count * _payloads.size:
         uniform = _payloads.read(record[offset:])
         if uniform is not None:
@@ -207,7 +217,10 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
     try:
         commands = _drain(_payload_reader, record, offset)
         if len(commands) == count and _at_boundary(_payload_reader):
-            _payloads.learn(commands, size)
+            if count == 1:
+                _payload.learn(commands[0], size)
+            else:
+                _payloads.learn(commands, size)
             return commands  # type: ignore[no-any-return]
     except (hiredis.HiredisError, TypeError, ValueError):
         pass  # the latter two where it is no commands at all
@@ -228,6 +241,7 @@ def _new_reader() -> hiredis.Reader:
 
 
 _payload_reader = _new_reader()
+_payload = LastCommand()
 _payloads = LastShape(ALIKE_PROVEN)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from typing import overload
 
-__all__ = ["LastShape", "Shape", "UniformCommands"]
+__all__ = ["LastCommand", "LastShape", "Shape", "UniformCommands"]
 
 LONGEST_NAME = 64
 """No command's is longer, and what is remembered is small."""
@@ -135,6 +135,14 @@ class Shape:
             return None
         return UniformCommands(self._name, self._width, arguments, count)
 
+    def read_one(self, data: bytes) -> list[bytes] | None:
+        """Read a command of ``size`` bytes; None if it has another shape."""
+        arguments = self._cut.unpack(data)
+        # As above: it has one encoding.
+        if self._template % arguments != data:
+            return None
+        return [self._name, *arguments]
+
 
 _shape = lru_cache(maxsize=256)(Shape)
 
@@ -179,3 +187,36 @@ class LastShape:
         if commands is None:
             self.least = _NEVER
         return commands
+
+
+class LastCommand:
+    """The shape of the last command that came alone: the next one often has the same.
+
+    Attributes:
+        size: bytes of a command that may have it; -1 where none is known.
+    """
+
+    __slots__ = ("_shape", "_size", "size")
+
+    def __init__(self) -> None:
+        self._shape: Shape | None = None
+        self._size = -1  # of the command before
+        self.size = -1
+
+    def learn(self, command: list[bytes], size: int) -> None:
+        """Keep the shape of a command of ``size`` bytes if the one before was as large."""
+        if size != self._size:
+            self._size = size
+            return
+        shape = Shape.of(command)
+        if shape is not None and shape.size == size:
+            self._shape = shape
+            self.size = size
+
+    def read(self, data: bytes) -> list[bytes] | None:
+        """Read ``size`` bytes; see ``Shape.read_one``."""
+        assert self._shape is not None
+        command = self._shape.read_one(data)
+        if command is None:
+            self.size = self._size = -1
+        return command

@@ -88,7 +88,7 @@ CLIENTS = (
     ),
     mutant(
         "transaction-is-torn-by-the-clock", "6.2", _APPLYING,
-        "elif count <= COMMANDS_PER_LOOK or transaction:", "elif count <= COMMANDS_PER_LOOK:",
+        "elif count <= COMMANDS_PER_LOOK or is_transaction:", "elif count <= COMMANDS_PER_LOOK:",
         _EXEC + "a_long_transaction_is_one_piece",
     ),
     mutant(
@@ -119,6 +119,18 @@ CLIENTS = (
         "        if (self._template * count) % tuple(arguments) != whole:\n"
         "            return None\n", "",
         "tests.resp.test_uniform.UniformTests.test_what_is_not_alike",
+    ),
+    mutant(
+        "command-alone-is-not-proven", "6.2", "finn/resp/uniform.py",
+        "        if self._template % arguments != data:\n            return None\n", "",
+        "tests.resp.test_uniform.LastCommandTests.test_any_byte_may_differ",
+        "tests.resp.test_uniform.LastCommandTests.test_the_same_shape",
+    ),
+    mutant(
+        "shape-of-a-command-outlives-the-limits", "6.2", "finn/resp/reader.py",
+        "        self._alone = LastCommand()  # it says nothing of these limits\n",
+        "        self._alone = getattr(self, '_alone', LastCommand())\n",
+        "tests.resp.test_uniform.LastCommandTests.test_limits_that_change",
     ),
     mutant(
         "another-command-is-counted-among-them", "6.2", "finn/resp/uniform.py",

@@ -82,7 +82,7 @@ PROTOCOLS = (
     ),
     mutant(
         "any-index-is-believed", "7.3", _WIRE,
-        "if index >= INDEX_LIMIT:", "if False:",
+        "if indexes >= INDEX_LIMIT:", "if False:",
         _NONSENSE + "nonsense_terms_and_indexes",
     ),
     mutant(

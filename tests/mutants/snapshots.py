@@ -30,7 +30,7 @@ SNAPSHOTS = (
     ),
     mutant(
         "log-is-not-replayed", "5.1", "finn/node/applying.py",
-        "yield from self._apply_record(entry)", "pass",
+        "self.host.execute(commands, call, 0, None, False)", "pass",
         "tests.testing.test_cluster.TestCluster.test_a_crash_is_survived",
     ),
     mutant(
@@ -227,6 +227,11 @@ SNAPSHOTS = (
         "snapshot-in-the-middle-of-an-entry", "5.9", _TAKING,
         "node.applying.between_entries(self._freeze)", "self._freeze()",
         _NODE + "a_snapshot_is_of_whole_entries",
+    ),
+    mutant(
+        "short-entry-is-never-half-applied", "5.9", "finn/node/applying.py",
+        "steps = self._steps = _NO_STEPS", "steps = _NO_STEPS",
+        _NODE + "a_snapshot_asked_for_within_an_entry",
     ),
     mutant(
         "restored-state-has-another-index", "5.9", _TAKING,

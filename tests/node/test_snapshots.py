@@ -180,6 +180,20 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual(len(rows), MANY + 1)
         self.assertTrue(self.cluster.machine(self.member).rows == rows)
 
+    def test_a_snapshot_asked_for_within_an_entry(self) -> None:
+        """By whoever is told of one of its commands, before the next one is run."""
+        node = self.node(self.leader)
+        taken: list[Deferred[SnapshotMeta]] = []
+        first = node.execute("NOTE", "a")
+        first.addCallback(lambda _: taken.append(node.snapshots.take()))
+        second = node.execute("NOTE", "b")
+        self.cluster.result(second)
+        meta = self.cluster.result(taken[0])
+        self.assertEqual(meta.index, node.applying.last_applied)
+        self.cluster.restart(self.leader)
+        self.cluster.wait_until(self.cluster.settled)
+        self.assertEqual(len(self.cluster.machine(self.leader).rows), 2)
+
     # -- when, and how much at a time ---------------------------------------------------------
 
     def test_members_take_theirs_one_after_another(self) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import ProtocolError
+from finn.resp import reader as reader_module
 from finn.resp.reader import ALIKE, ALIKE_PROVEN, CommandReader, parse_commands
 from finn.resp.replies import pack_command
 from finn.resp.strict import ReaderLimits, StrictParser
@@ -160,6 +161,78 @@ class UniformTests(SynchronousTestCase):
         self.assertIsInstance(found, UniformCommands)
         for count in (ALIKE_PROVEN - 1, ALIKE_PROVEN + 1, 1):
             self.assertRaises(ProtocolError, parse_commands, data, 0, count)
+
+
+class LastCommandTests(SynchronousTestCase):
+    """Commands that come alone, one like the other."""
+
+    def learned(self, command: list[bytes]) -> CommandReader:
+        """Return a reader that knows the shape of a command."""
+        reader = CommandReader()
+        for _ in range(2):
+            self.assertEqual(reader.feed(pack_command(command))[0], [command])
+        return reader
+
+    def taken_apart(self) -> list[bytes]:
+        """Note what is read in the slower way."""
+        slower: list[bytes] = []
+        pack = reader_module._pack
+        self.patch(reader_module, "_pack", lambda args: slower.append(args[0]) or pack(args))
+        return slower
+
+    def test_the_same_shape(self) -> None:
+        """The third of a shape is cut out by it; others are not, and end that."""
+        slower = self.taken_apart()
+        for args in ([], [b"k1"], [b"k1", b"%d$"], [b""]):
+            reader = self.learned([b"CMD", *args])
+            slower.clear()
+            for values in (args, [bytes(reversed(arg)) for arg in args]):
+                data = pack_command([b"CMD", *values])
+                self.assertEqual(reader.feed(data), ([[b"CMD", *values]], data))
+            self.assertEqual(slower, [])
+            other = pack_command([b"XYZ", *args])
+            self.assertEqual(reader.feed(other), ([[b"XYZ", *args]], other))
+            self.assertEqual(slower, [b"XYZ"])
+            self.assertEqual(reader.feed(b""), ([], None))
+
+    def test_any_byte_may_differ(self) -> None:
+        """It is what it is, or the same error, and so is what follows."""
+        data = pack_command([b"SET", b"key:01", b"value"])
+        for at in range(len(data)):
+            for byte in b"\r\n$*0315SX":
+                changed = data[:at] + bytes([byte]) + data[at + 1 :]
+                reader = self.learned([b"SET", b"key:01", b"value"])
+                oracle = StrictParser(ReaderLimits())
+                expected = oracle.feed(changed) + oracle.feed(data)
+                found = [*reader.feed(changed)[0], *reader.feed(data)[0]]
+                self.assertEqual((found, reader.error), (expected, oracle.error))
+
+    def test_within_another_command(self) -> None:
+        """Bytes that look like such a command may be an argument."""
+        data = pack_command([b"GET", b"key:01"])
+        reader = self.learned([b"GET", b"key:01"])
+        self.assertEqual(reader.feed(b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % len(data))[0], [])
+        self.assertEqual(reader.feed(data)[0], [])
+        self.assertEqual(reader.feed(b"\r\n")[0], [[b"ECHO", data]])
+
+    def test_limits_that_change(self) -> None:
+        """What was read within the old ones may be beyond the new ones."""
+        command = [b"SET", b"key", b"v" * 100]
+        reader = self.learned(command)
+        limits = ReaderLimits(command_bytes=50)
+        oracle = StrictParser(limits)
+        self.assertEqual(oracle.feed(pack_command(command)), [])
+        reader.set_limits(limits)
+        self.assertEqual(reader.feed(pack_command(command))[0], [])
+        self.assertEqual(reader.error, oracle.error)
+
+    def test_payloads(self) -> None:
+        """An entry's payload is read so as well, and its count checked."""
+        for command in ([b"SET", b"k", b"v1"], [b"SET", b"k", b"v2"], [b"SET", b"k", b"v3"]):
+            payload = pack_command(command)
+            self.assertEqual(list(parse_commands(b"head" + payload, 4, 1)), [command])
+            self.assertRaises(ProtocolError, parse_commands, payload, 0, 2)
+            self.assertRaises(ProtocolError, parse_commands, payload[:-1], 0, 1)
 
 
 sizes = st.lists(st.integers(0, 12), max_size=3)
