@@ -7,11 +7,13 @@ the reactor.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError, Compacted, OutcomeUnknown
+from finn.node.courtesy import Courtesy
 from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConnection, Transaction
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # How long the loop keeps the reactor before it yields, seconds (DESIGN P4: 10 ms at most).
 SLICE = 0.004
+# Where nobody waits for what is applied, others are offered the processor after so many seconds.
+OFFER = 50e-6
 # The clock is looked at after so many commands: about 0.3 ms of cheap ones.
 COMMANDS_PER_LOOK = 256
 # Entries read back from the store at a time. Small ones come in thousands, and take the disk thread
@@ -49,6 +53,7 @@ class Applying:
 
     Attributes:
         reached: index of the entry being applied, or of the last.
+        courtesy: offers the processor to others where nobody waits for what is applied.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Applying:
         self._wake = wake
         self._fatal = fatal
         self._now = now
+        self.courtesy = Courtesy()
         self.raft: Raft | None = None
         self.last_applied = 0
         self.last_term = 0
@@ -79,7 +85,7 @@ class Applying:
         self._batch: Batch | None = None  # of the entry that is being applied
         self._fetching = False
         self._steps: Iterator[None] | None = None
-        self._slice_end = 0.0
+        self._slice_end = self._offer_at = 0.0
         self._between: deque[Callable[[], None]] = deque()
 
     def start_at(self, index: int, term: int, time: int, configuration: Configuration) -> None:
@@ -126,7 +132,12 @@ class Applying:
             return False
         if self._steps is None and self.last_applied >= raft.commit_index:
             return False
-        self._slice_end = self._now() + SLICE
+        nobody_waits = raft.leader is None  # not even the leader: it was answered before
+        if nobody_waits:
+            self.courtesy.offer()
+        now = self._now()
+        self._slice_end = now + SLICE
+        self._offer_at = now + OFFER if nobody_waits else math.inf
         before = self.last_applied
         try:
             more = self._run(raft)
@@ -157,8 +168,17 @@ class Applying:
             self._steps = None
             while self._between:
                 self._between.popleft()()
-            if self._now() >= self._slice_end:
+            if self._is_time_up():
                 return self.last_applied < raft.commit_index
+
+    def _is_time_up(self) -> bool:
+        """Offer the processor if that is due, and say whether the slice is over."""
+        now = self._now()
+        if now >= self._offer_at:
+            self.courtesy.offer()
+            now = self._now()
+            self._offer_at = now + OFFER
+        return now >= self._slice_end
 
     def _next_entry(self, raft: Raft) -> Entry | None:
         if not self._ahead:
@@ -274,7 +294,7 @@ class Applying:
             look -= count
             if look <= 0:
                 look = COMMANDS_PER_LOOK
-                if self._now() >= self._slice_end:
+                if self._is_time_up():
                     yield
 
     def _apply_long(
@@ -286,7 +306,7 @@ class Applying:
         for i in range(0, len(commands), COMMANDS_PER_LOOK):
             part = commands[i : i + COMMANDS_PER_LOOK]
             self.host.execute(part, call, position + i, replies, run.resp3)
-            if self._now() >= self._slice_end:
+            if self._is_time_up():
                 yield
         run.complete(replies)
 
@@ -342,7 +362,7 @@ class Applying:
                     if commands[i][0] not in (b"MULTI", b"EXEC"):
                         host.mutate(commands[i], entry.time, entry.seed, i)
             start = end
-            if end < len(commands) and self._now() >= self._slice_end:
+            if end < len(commands) and self._is_time_up():
                 yield
 
     def _cuts(self, commands: Sequence[list[bytes]]) -> Iterator[int]:

@@ -46,6 +46,9 @@ _TERMED = _RAFT_TYPES | {SnapshotOffer}
 STATUS_AGE = 2.5
 # What a leader tells a former member that dials it.
 REMOVED = "you were removed from the cluster"
+# So many entries come together where this node is not one of those that the leader waits for, or
+# behind. Taking them apart took a while, and writing them will.
+MANY_ENTRIES = 5
 # Terms are elections: so many do not happen while a member is away, not in a lifetime.
 TERM_LEAP = 1 << 32
 
@@ -234,6 +237,8 @@ class Links:
                 link.abort("the peer was removed")  # it dials again, and is told
             else:
                 raft.receive(link.peer_id, message, node.now())
+                if kind is AppendEntries and len(message.entries) >= MANY_ENTRIES:
+                    node.applying.courtesy.offer()
                 if raft.has_output:
                     node.wake()
         elif kind is Forward:

@@ -177,6 +177,16 @@ REPLICATION = (
         _SPARES,
     ),
     mutant(
+        "processor-is-given-away-for-ever", "2.10", "finn/node/courtesy.py",
+        "            self._left_out = self._pause\n", "            pass\n",
+        "tests.node.test_courtesy.CourtesyTests.test_who_keeps_it",
+    ),
+    mutant(
+        "leader-gives-the-processor-away", "2.10", "finn/node/applying.py",
+        "nobody_waits = raft.leader is None", "nobody_waits = True",
+        "tests.node.test_courtesy.ApplyingTests.test_a_leader",
+    ),
+    mutant(
         "spares-are-not-asked-sooner", "2.10", _REPLICATION,
         "return min(spares_at, max(self._asked_at + options.hedge_delay, self._put_off_at))",
         "return spares_at",

@@ -37,6 +37,7 @@ class FakeRaft:
     def __init__(self) -> None:
         self.log = FakeLog()
         self.commit_index = 0
+        self.leader: Any = self
 
     def propose(self, chunks: list[bytes], count: int, wall_ms: int, now: float) -> Entry:
         """Append."""
