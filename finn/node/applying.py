@@ -7,7 +7,6 @@ the reactor.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 # How long the loop keeps the reactor before it yields, seconds (DESIGN P4: 10 ms at most).
 SLICE = 0.004
-# Where nobody waits for what is applied, others are offered the processor after so many seconds.
-OFFER = 50e-6
 # The clock is looked at after so many commands: about 0.3 ms of cheap ones.
 COMMANDS_PER_LOOK = 256
 # Entries read back from the store at a time. Small ones come in thousands, and take the disk thread
@@ -71,7 +68,7 @@ class Applying:
         self._wake = wake
         self._fatal = fatal
         self._now = now
-        self.courtesy = Courtesy()
+        self.courtesy = Courtesy(now)
         self.raft: Raft | None = None
         self.last_applied = 0
         self.last_term = 0
@@ -85,7 +82,8 @@ class Applying:
         self._batch: Batch | None = None  # of the entry that is being applied
         self._fetching = False
         self._steps: Iterator[None] | None = None
-        self._slice_end = self._offer_at = 0.0
+        self._slice_end = 0.0
+        self._is_running = self._nobody_waits = False
         self._between: deque[Callable[[], None]] = deque()
 
     def start_at(self, index: int, term: int, time: int, configuration: Configuration) -> None:
@@ -132,19 +130,23 @@ class Applying:
             return False
         if self._steps is None and self.last_applied >= raft.commit_index:
             return False
-        nobody_waits = raft.leader is None  # not even the leader: it was answered before
-        if nobody_waits:
-            self.courtesy.offer()
+        if self._is_running:
+            return False  # a nested turn of the reactor, within an entry: the outer one goes on
         now = self._now()
+        self._nobody_waits = raft.leader is None  # not even the leader: it was answered before
+        if self._nobody_waits:
+            now = self.courtesy.offer(now)
         self._slice_end = now + SLICE
-        self._offer_at = now + OFFER if nobody_waits else math.inf
         before = self.last_applied
+        self._is_running = True
         try:
             more = self._run(raft)
         except Exception as e:
             self.paused = True
             self._fatal(e)
             return False
+        finally:
+            self._is_running = False
         if self.last_applied > before:
             raft.applied(self.last_applied)
         return more
@@ -174,10 +176,8 @@ class Applying:
     def _is_time_up(self) -> bool:
         """Offer the processor if that is due, and say whether the slice is over."""
         now = self._now()
-        if now >= self._offer_at:
-            self.courtesy.offer()
-            now = self._now()
-            self._offer_at = now + OFFER
+        if self._nobody_waits:
+            now = self.courtesy.offer(now)
         return now >= self._slice_end
 
     def _next_entry(self, raft: Raft) -> Entry | None:

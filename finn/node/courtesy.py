@@ -9,45 +9,52 @@ offer costs less than a microsecond.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
-# Seconds after which an offer was taken by somebody with work of his own. Then so many offers are
-# left out, twice as many each time that it happens again, as there others would have all the time.
+# Seconds between two offers, at least; and others get no more than half of the time by them.
+INTERVAL = 50e-6
+# Who keeps the processor for longer works for himself, and would do so at each offer: after that
+# there is none for a while, twice as long each time that it happens again.
 CONTENDED = 0.001
-PAUSE = 16
-LONGEST_PAUSE = 2048
+LONGEST_INTERVAL = 0.1
 
 _sched_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Courtesy:
-    """Offers the processor, but not for ever to somebody who never gives it back.
+    """Offers the processor, now and then.
 
     Args:
-        seconds: monotonic, of this machine.
+        now: monotonic seconds.
         give_way: lets others run that want to.
+
+    Attributes:
+        due_at: when the next offer may be made.
     """
 
     def __init__(
-        self,
-        seconds: Callable[[], float] = time.perf_counter,
-        give_way: Callable[[], None] = _sched_yield,
+        self, now: Callable[[], float], give_way: Callable[[], None] = _sched_yield
     ) -> None:
-        self._seconds = seconds
+        self._now = now
         self._give_way = give_way
-        self._left_out = 0
-        self._pause = PAUSE
+        self._interval = INTERVAL
+        self.due_at = 0.0
 
-    def offer(self) -> None:
-        """Let others run first that want to."""
-        if self._left_out:
-            self._left_out -= 1
-            return
-        begin = self._seconds()
+    def offer(self, begin: float) -> float:
+        """Let others run first that want to, if an offer is due; ``begin`` is now.
+
+        Returns:
+            What is now after that.
+        """
+        if begin < self.due_at:
+            return begin
         self._give_way()
-        if self._seconds() - begin > CONTENDED:
-            self._left_out = self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        end = self._now()
+        taken = end - begin
+        if taken > CONTENDED:
+            self._interval = min(2 * max(self._interval, taken), LONGEST_INTERVAL)
+            self.due_at = end + self._interval
         else:
-            self._pause = max(self._pause // 2, PAUSE)
+            self._interval = max(self._interval / 2, INTERVAL)
+            self.due_at = end + max(INTERVAL, taken)
+        return end

@@ -46,9 +46,6 @@ _TERMED = _RAFT_TYPES | {SnapshotOffer}
 STATUS_AGE = 2.5
 # What a leader tells a former member that dials it.
 REMOVED = "you were removed from the cluster"
-# So many entries come together where this node is not one of those that the leader waits for, or
-# behind. Taking them apart took a while, and writing them will.
-MANY_ENTRIES = 5
 # Terms are elections: so many do not happen while a member is away, not in a lifetime.
 TERM_LEAP = 1 << 32
 
@@ -236,9 +233,11 @@ class Links:
             if kind is RequestVote and link.peer and node.standing.has_removed(link.peer):
                 link.abort("the peer was removed")  # it dials again, and is told
             else:
-                raft.receive(link.peer_id, message, node.now())
-                if kind is AppendEntries and len(message.entries) >= MANY_ENTRIES:
-                    node.applying.courtesy.offer()
+                now = node.now()
+                raft.receive(link.peer_id, message, now)
+                if kind is AppendEntries and message.leader_commit > message.prev_log_index:
+                    # Others are a majority for what it brings: nobody waits for the answer.
+                    node.applying.courtesy.offer(now)
                 if raft.has_output:
                     node.wake()
         elif kind is Forward:

@@ -218,6 +218,9 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
         commands = _drain(_payload_reader, record, offset)
         if len(commands) == count and _at_boundary(_payload_reader):
             if count == 1:
+                # Whether it is one must not depend on what was learned before.
+                if not all(type(arg) is bytes for arg in commands[0]) or not commands[0]:
+                    raise ValueError
                 _payload.learn(commands[0], size)
             else:
                 _payloads.learn(commands, size)

@@ -178,13 +178,19 @@ REPLICATION = (
     ),
     mutant(
         "processor-is-given-away-for-ever", "2.10", "finn/node/courtesy.py",
-        "            self._left_out = self._pause\n", "            pass\n",
+        "            self.due_at = end + self._interval\n", "            pass\n",
         "tests.node.test_courtesy.CourtesyTests.test_who_keeps_it",
     ),
     mutant(
         "leader-gives-the-processor-away", "2.10", "finn/node/applying.py",
-        "nobody_waits = raft.leader is None", "nobody_waits = True",
+        "self._nobody_waits = raft.leader is None", "self._nobody_waits = True",
         "tests.node.test_courtesy.ApplyingTests.test_a_leader",
+    ),
+    mutant(
+        "majority-gives-the-processor-away", "2.10", "finn/node/links.py",
+        "if kind is AppendEntries and message.leader_commit > message.prev_log_index:",
+        "if kind is AppendEntries:",
+        "tests.node.test_courtesy.LinkTests.test_what_others_have_committed",
     ),
     mutant(
         "spares-are-not-asked-sooner", "2.10", _REPLICATION,

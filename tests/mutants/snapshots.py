@@ -234,6 +234,11 @@ SNAPSHOTS = (
         _NODE + "a_snapshot_asked_for_within_an_entry",
     ),
     mutant(
+        "nested-turn-applies-the-entry-again", "5.9", "finn/node/applying.py",
+        "        if self._is_running:\n", "        if False:\n",
+        "tests.node.test_overtaken.Overtaken.test_a_nested_turn_within_an_entry",
+    ),
+    mutant(
         "restored-state-has-another-index", "5.9", _TAKING,
         "node.applying.start_at(meta.index, meta.term", "node.applying.start_at(0, meta.term",
         _RESTART,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.machines.kv import KV
-from finn.node.applying import COMMANDS_PER_LOOK, OFFER, SLICE, Applying
-from finn.node.courtesy import CONTENDED, LONGEST_PAUSE, PAUSE, Courtesy
+from finn.node.applying import COMMANDS_PER_LOOK, SLICE, Applying
+from finn.node.courtesy import CONTENDED, INTERVAL, LONGEST_INTERVAL, Courtesy
 from finn.node.host import Host
-from finn.node.links import MANY_ENTRIES
 from finn.node.proposals import Proposals
 from finn.raft.entries import COMMANDS, make_entry
 from finn.raft.messages import AppendEntries
@@ -27,7 +27,7 @@ class Counting:
     def __init__(self) -> None:
         self.offers = 0
 
-    def offer(self) -> None:
+    def __call__(self) -> None:
         """Nobody takes it."""
         self.offers += 1
 
@@ -44,39 +44,44 @@ class CourtesyTests(SynchronousTestCase):
         self.given += 1
         self.now += self.takes
 
-    def offers_until_given(self) -> int:
-        """Return how many offers it takes until the processor is given."""
-        before, count = self.given, 0
-        while self.given == before:
-            self.courtesy.offer()
-            count += 1
-            self.assertLess(count, 2 * LONGEST_PAUSE)
-        return count
+    def share(self, seconds: float, takes: float) -> float:
+        """Work for a time, with offers, and return which part of it is left."""
+        self.takes = takes
+        begin = self.now
+        worked = 0.0
+        while self.now < begin + seconds:
+            self.now += 10e-6
+            worked += 10e-6
+            self.assertEqual(self.courtesy.offer(self.now), self.now)
+        return worked / (self.now - begin)
+
+    def test_nobody_wants_it(self) -> None:
+        """It is offered often."""
+        self.share(0.1, 0.0)
+        self.assertApproximates(self.given, 0.1 / INTERVAL, 0.02 / INTERVAL)
 
     def test_who_gives_it_back_soon(self) -> None:
-        """To them it is offered always."""
-        self.takes = CONTENDED / 2
-        self.assertEqual([self.offers_until_given() for _ in range(100)], [1] * 100)
+        """They get half of the time at most."""
+        for takes in (INTERVAL, 10 * INTERVAL, CONTENDED):
+            self.assertApproximates(self.share(0.5, takes), 0.5, 0.1)
 
     def test_who_keeps_it(self) -> None:
-        """To them ever more seldom, up to a bound; later, when they are gone, as before."""
-        self.takes = 3 * CONTENDED
-        waits = [self.offers_until_given() for _ in range(12)]
-        doubled = [1, *(min(PAUSE << i, LONGEST_PAUSE) + 1 for i in range(11))]
-        self.assertEqual(waits, doubled)
-        self.takes = 0.0
-        self.assertEqual(self.offers_until_given(), LONGEST_PAUSE + 1)
-        self.assertEqual([self.offers_until_given() for _ in range(10)], [1] * 10)
-        self.takes = 3 * CONTENDED
-        self.assertEqual(
-            [self.offers_until_given() for _ in range(3)], [1, PAUSE + 1, 2 * PAUSE + 1]
-        )
+        """They get ever less; later, when they are gone, it is offered as before."""
+        for takes in (3 * CONTENDED, 20 * CONTENDED):
+            self.share(1.0, takes)
+            self.assertGreater(self.share(5.0, takes), 0.8)
+        self.given = 0
+        self.share(10 * LONGEST_INTERVAL, 0.0)
+        self.given = 0
+        self.share(0.1, 0.0)
+        self.assertApproximates(self.given, 0.1 / INTERVAL, 0.02 / INTERVAL)
 
     def test_the_real_one(self) -> None:
         """It comes back."""
-        courtesy = Courtesy()
-        for _ in range(3 * PAUSE):
-            courtesy.offer()
+        courtesy = Courtesy(time.perf_counter)
+        for _ in range(100):
+            begin = time.perf_counter()
+            self.assertGreaterEqual(courtesy.offer(begin), begin)
 
 
 class ApplyingTests(SynchronousTestCase):
@@ -84,7 +89,8 @@ class ApplyingTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.now = 0.0
-        self.look = OFFER / 10
+        self.look = INTERVAL / 10
+        self.taken = 0.0
         self.raft = FakeRaft()
         fetch: Deferred[Any] = Deferred()
         errors: list[BaseException] = []
@@ -93,7 +99,13 @@ class ApplyingTests(SynchronousTestCase):
             errors.append, self.clock,
         )  # fmt: skip
         self.applying.raft = self.raft  # type: ignore[assignment]
-        self.counting = self.applying.courtesy = Counting()  # type: ignore[assignment]
+        self.counting = Counting()
+        self.applying.courtesy = Courtesy(self.clock, self.give_way)
+
+    def give_way(self) -> None:
+        """Count, and let others have what they take."""
+        self.counting()
+        self.now += self.taken
 
     def clock(self) -> float:
         """Return a later time."""
@@ -123,24 +135,20 @@ class ApplyingTests(SynchronousTestCase):
     def test_within_a_large_entry(self) -> None:
         """As between small ones."""
         self.raft.leader = None
-        self.look = 2 * OFFER
+        self.look = 2 * INTERVAL
         self.commit(1, 10 * COMMANDS_PER_LOOK)
         self.assertFalse(self.applying.run())
         self.assertEqual(self.counting.offers, 1 + 10)
 
     def test_what_others_took_counts(self) -> None:
-        """The slice ends when it is over, whoever used it, and the next offer is due later."""
+        """The slice ends when it is over, whoever used it."""
         self.raft.leader = None
-        self.look = OFFER
-
-        def takes_all() -> None:
-            self.counting.offers += 1
-            self.now += SLICE if self.counting.offers > 1 else 0.0
-
-        self.counting.offer = takes_all  # type: ignore[method-assign]
+        self.look = INTERVAL
         self.commit(100)
+        self.taken = SLICE
         self.assertTrue(self.applying.run())
-        self.assertLess(self.applying.last_applied, 5)
+        self.assertLess(self.applying.last_applied, 100)
+        self.assertGreater(self.applying.last_applied, SLICE / INTERVAL / 3)
 
     def test_a_leader(self) -> None:
         """Its clients wait."""
@@ -152,23 +160,24 @@ class ApplyingTests(SynchronousTestCase):
 
 
 class LinkTests(SynchronousTestCase):
-    def test_many_entries_at_a_time(self) -> None:
-        """What comes so is for a member that nobody waits for."""
+    def test_what_others_have_committed(self) -> None:
+        """Nobody waits for this node's answer to it."""
         cluster = MemoryCluster(KV)
         self.addCleanup(cluster.close)
         cluster.start()
         node = cluster.nodes[(cluster.leader() + 1) % 3]
         raft = node.raft
         assert raft is not None
-        counting = node.applying.courtesy = Counting()  # type: ignore[assignment]
+        counting = Counting()
+        node.applying.courtesy = Courtesy(node.now, counting)
         link: Any = SimpleNamespace(kind="raft", peer_id=raft.leader_id)
-        for count in (MANY_ENTRIES - 1, MANY_ENTRIES):
+        for committed in (0, 1):
             term, last = raft.current_term, raft.log.last_index
             entries = [
                 make_entry(last + i, term, COMMANDS, 0, 0, 1, [pack_command([b"PING"])])
-                for i in range(1, count + 1)
+                for i in (1, 2)
             ]
-            message = AppendEntries(term, last, raft.log.last_term, 0, 1, entries)
+            message = AppendEntries(term, last, raft.log.last_term, last + committed, 1, entries)
             node.links.message_received(link, message)
-            self.assertEqual(raft.log.last_index, last + count)
-            self.assertEqual(counting.offers, int(count == MANY_ENTRIES))
+            self.assertEqual(raft.log.last_index, last + 2)
+            self.assertEqual(counting.offers, committed)

@@ -107,6 +107,35 @@ class Overtaken(SynchronousTestCase):
             pass
         self.assertEqual((self.applying.last_applied, called, self.errors), (2, [], []))
 
+    def test_a_nested_turn_within_an_entry(self) -> None:
+        """Who is told of a command may turn the reactor: an entry half applied is no whole one."""
+        machine = Journal()
+        self.applying.host = Host(machine, self.errors.append)
+        noted = 0
+        for count in (2, 700):  # applied at once, and with pauses
+            before = self.applying.last_applied
+            seen: list[Any] = []
+            between: list[int] = []
+
+            def nested(_: object, seen: list[Any] = seen, between: list[int] = between) -> None:
+                self.applying.between_entries(lambda: between.append(self.applying.last_applied))
+                seen.append((self.applying.run(), self.applying.last_applied, list(between)))
+
+            command = [b"NOTE", b"x"]
+            waiter = Waiter(lambda data: data)
+            waiter.deferred.addCallback(nested)
+            for slot, many in ((waiter, 1), (Waiter(lambda data: data), count)):
+                run = Run(slot, [command] * many, False, 0.0)
+                self.proposals.add(run, pack_command(command) * many, many, 0.0)
+            self.proposals.submit(self.raft, 0, 0.0)  # type: ignore[arg-type]
+            self.propose(1)
+            while self.applying.run():
+                pass
+            noted += 1 + count
+            self.assertEqual(seen, [(False, before, [])])
+            self.assertEqual((between, self.applying.last_applied), ([before + 1], before + 2))
+            self.assertEqual((len(machine.rows), self.errors), (noted, []))
+
     def test_entries_read_too_late(self) -> None:
         """What was asked for is compacted when the disk gets to it, and not wanted any more."""
         self.propose(1).addErrback(lambda _: None)
