@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 # Seconds between two offers, at least; and others get no more than half of the time by them.
 INTERVAL = 50e-6
-# Who keeps the processor for longer works for himself, and would do so at each offer: after that
-# there is none for a while, twice as long each time that it happens again.
+# Who keeps the processor for longer works for himself, and would do so time and again: after that
+# there is no offer for a while, twice as long each time that it happens. After offers that are not
+# taken so the while becomes shorter, but more slowly, as such ones come in between.
 CONTENDED = 0.001
 LONGEST_INTERVAL = 0.1
+RELIEF = 0.75
 
 _sched_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
@@ -53,8 +55,7 @@ class Courtesy:
         taken = end - begin
         if taken > CONTENDED:
             self._interval = min(2 * max(self._interval, taken), LONGEST_INTERVAL)
-            self.due_at = end + self._interval
         else:
-            self._interval = max(self._interval / 2, INTERVAL)
-            self.due_at = end + max(INTERVAL, taken)
+            self._interval = max(RELIEF * self._interval, INTERVAL, taken)
+        self.due_at = end + self._interval
         return end

@@ -22,6 +22,12 @@ LONGEST_NAME = 64
 MOST_ARGUMENTS = 16
 """Beyond this commands are lists of something, and seldom alike."""
 
+LARGEST_ALONE = 4 * 1024
+"""Bytes of a command: larger ones are copied as fast by a parser, which does so less often."""
+
+REST = 16
+"""Commands of which nothing is learned after the shape of one was of no use."""
+
 _NEVER = 1 << 62
 
 
@@ -196,22 +202,29 @@ class LastCommand:
         size: bytes of a command that may have it; -1 where none is known.
     """
 
-    __slots__ = ("_shape", "_size", "size")
+    __slots__ = ("_rest", "_shape", "_size", "_was_used", "size")
 
     def __init__(self) -> None:
         self._shape: Shape | None = None
+        self._was_used = True
+        self._rest = 0  # commands of which nothing is learned
         self._size = -1  # of the command before
         self.size = -1
 
     def learn(self, command: list[bytes], size: int) -> None:
         """Keep the shape of a command of ``size`` bytes if the one before was as large."""
-        if size != self._size:
+        if self._rest:
+            self._rest -= 1
+        elif size != self._size:
             self._size = size
-            return
-        shape = Shape.of(command)
-        if shape is not None and shape.size == size:
-            self._shape = shape
-            self.size = size
+        elif size <= LARGEST_ALONE:
+            shape = Shape.of(command)
+            if shape is not None and shape.size == size:
+                self._shape = shape
+                self.size = size
+                if not self._was_used:
+                    self._rest = REST  # nor was the one before of any use
+                self._was_used = False
 
     def read(self, data: bytes) -> list[bytes] | None:
         """Read ``size`` bytes; see ``Shape.read_one``."""
@@ -219,4 +232,7 @@ class LastCommand:
         command = self._shape.read_one(data)
         if command is None:
             self.size = self._size = -1
+            self._rest = REST
+        else:
+            self._was_used = True
         return command

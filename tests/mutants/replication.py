@@ -178,7 +178,8 @@ REPLICATION = (
     ),
     mutant(
         "processor-is-given-away-for-ever", "2.10", "finn/node/courtesy.py",
-        "            self.due_at = end + self._interval\n", "            pass\n",
+        "self._interval = min(2 * max(self._interval, taken), LONGEST_INTERVAL)",
+        "self._interval = INTERVAL",
         "tests.node.test_courtesy.CourtesyTests.test_who_keeps_it",
     ),
     mutant(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,17 +38,17 @@ class CourtesyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 0.0
         self.given = 0
-        self.takes = 0.0  # seconds for which others keep the processor
+        self.takes: Iterator[float] = cycle([0.0])  # seconds for which others keep the processor
         self.courtesy = Courtesy(lambda: self.now, self.give_way)
 
     def give_way(self) -> None:
         """Let others run."""
         self.given += 1
-        self.now += self.takes
+        self.now += next(self.takes)
 
-    def share(self, seconds: float, takes: float) -> float:
-        """Work for a time, with offers, and return which part of it is left."""
-        self.takes = takes
+    def share(self, seconds: float, *takes: float) -> float:
+        """Work for a time, with offers that are taken so in turns; return which part is left."""
+        self.takes = cycle(takes)
         begin = self.now
         worked = 0.0
         while self.now < begin + seconds:
@@ -67,10 +69,11 @@ class CourtesyTests(SynchronousTestCase):
 
     def test_who_keeps_it(self) -> None:
         """They get ever less; later, when they are gone, it is offered as before."""
-        for takes in (3 * CONTENDED, 20 * CONTENDED):
-            self.share(1.0, takes)
-            self.assertGreater(self.share(5.0, takes), 0.8)
-        self.given = 0
+        for takes in ([3 * CONTENDED], [20 * CONTENDED], [3 * CONTENDED, 0.0]):
+            self.share(1.0, *takes)
+            self.assertGreater(self.share(5.0, *takes), 0.8)
+        self.share(10 * INTERVAL, 0.0)
+        self.assertGreater(self.share(LONGEST_INTERVAL / 2, 3 * CONTENDED), 0.8)
         self.share(10 * LONGEST_INTERVAL, 0.0)
         self.given = 0
         self.share(0.1, 0.0)

@@ -13,7 +13,7 @@ from finn.resp import reader as reader_module
 from finn.resp.reader import ALIKE, ALIKE_PROVEN, CommandReader, parse_commands
 from finn.resp.replies import pack_command
 from finn.resp.strict import ReaderLimits, StrictParser
-from finn.resp.uniform import UniformCommands
+from finn.resp.uniform import LARGEST_ALONE, REST, LastCommand, Shape, UniformCommands
 
 
 def pipeline(name: bytes, *rows: tuple[bytes, ...]) -> bytes:
@@ -181,10 +181,12 @@ class LastCommandTests(SynchronousTestCase):
         return slower
 
     def test_the_same_shape(self) -> None:
-        """The third of a shape is cut out by it; others are not, and end that."""
+        """The third of a shape is cut out by it; others are not, and end that for a while."""
         slower = self.taken_apart()
         for args in ([], [b"k1"], [b"k1", b"%d$"], [b""]):
+            slower.clear()
             reader = self.learned([b"CMD", *args])
+            self.assertEqual(slower, [b"CMD"] * 2)
             slower.clear()
             for values in (args, [bytes(reversed(arg)) for arg in args]):
                 data = pack_command([b"CMD", *values])
@@ -194,6 +196,37 @@ class LastCommandTests(SynchronousTestCase):
             self.assertEqual(reader.feed(other), ([[b"XYZ", *args]], other))
             self.assertEqual(slower, [b"XYZ"])
             self.assertEqual(reader.feed(b""), ([], None))
+            for _ in range(REST + 4):  # the other one was the first of the rest
+                reader.feed(pack_command([b"CMD", *args]))
+            self.assertEqual(slower, [b"XYZ"] + [b"CMD"] * (REST + 1))
+
+    def test_shapes_that_come_twice_only(self) -> None:
+        """They are of no use, and seldom learned."""
+        learned: list[int] = []
+        of = Shape.of
+        self.patch(Shape, "of", lambda command: learned.append(1) or of(command))
+        reader = CommandReader()
+        for size in range(4 * REST):
+            for _ in range(2):
+                command = [b"SET", b"k" * size]
+                self.assertEqual(reader.feed(pack_command(command))[0], [command])
+        self.assertLess(len(learned), 12)
+
+    def test_large_ones(self) -> None:
+        """They are read in the other way, as fast and with fewer copies."""
+        command = [b"SET", b"k", b"v" * LARGEST_ALONE]
+        for _ in range(3):
+            parse_commands(pack_command(command), 0, 1)
+        drained = self.drained()
+        parse_commands(pack_command(command), 0, 1)
+        self.assertEqual(drained, [1])
+
+    def drained(self) -> list[int]:
+        """Note each payload that is read by hiredis."""
+        drained: list[int] = []
+        drain = reader_module._drain
+        self.patch(reader_module, "_drain", lambda *args: drained.append(1) or drain(*args))
+        return drained
 
     def test_any_byte_may_differ(self) -> None:
         """It is what it is, or the same error, and so is what follows."""
@@ -228,6 +261,12 @@ class LastCommandTests(SynchronousTestCase):
 
     def test_payloads(self) -> None:
         """An entry's payload is read so as well, and its count checked."""
+        self.patch(reader_module, "_payload", LastCommand())
+        for value in (b"v1", b"v2"):
+            parse_commands(pack_command([b"SET", b"k", value]), 0, 1)
+        drained = self.drained()
+        parse_commands(pack_command([b"SET", b"k", b"v3"]), 0, 1)
+        self.assertEqual(drained, [])
         for command in ([b"SET", b"k", b"v1"], [b"SET", b"k", b"v2"], [b"SET", b"k", b"v3"]):
             payload = pack_command(command)
             self.assertEqual(list(parse_commands(b"head" + payload, 4, 1)), [command])
