@@ -34,6 +34,7 @@ class Core:
     def __init__(self) -> None:
         self.log = Log(1)
         self.commit_index = 1
+        self.leader = None
 
     def applied(self, index: int) -> None:
         """Take note."""
