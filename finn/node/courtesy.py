@@ -29,9 +29,6 @@ class Courtesy:
     Args:
         now: monotonic seconds.
         give_way: lets others run that want to.
-
-    Attributes:
-        due_at: when the next offer may be made.
     """
 
     def __init__(
@@ -40,7 +37,7 @@ class Courtesy:
         self._now = now
         self._give_way = give_way
         self._interval = INTERVAL
-        self.due_at = 0.0
+        self._due_at = 0.0
 
     def offer(self, begin: float) -> float:
         """Let others run first that want to, if an offer is due; ``begin`` is now.
@@ -48,7 +45,7 @@ class Courtesy:
         Returns:
             What is now after that.
         """
-        if begin < self.due_at:
+        if begin < self._due_at:
             return begin
         self._give_way()
         end = self._now()
@@ -57,5 +54,5 @@ class Courtesy:
             self._interval = min(2 * max(self._interval, taken), LONGEST_INTERVAL)
         else:
             self._interval = max(RELIEF * self._interval, INTERVAL, taken)
-        self.due_at = end + self._interval
+        self._due_at = end + self._interval
         return end
