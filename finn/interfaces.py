@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from finn.raft.configuration import Configuration
     from finn.raft.entries import Entry
     from finn.raft.ready import HardState
-    from finn.resp.uniform import UniformCommands
+    from finn.resp.commands import UniformCommands
 
 
 # -- machines ---------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from finn.node.courtesy import Courtesy
 from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConnection, Transaction
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
+from finn.resp.commands import UniformCommands
 from finn.resp.reader import parse_commands
 from finn.resp.replies import OK_REPLY, encode_error
-from finn.resp.uniform import UniformCommands
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -11,7 +11,7 @@ from finn.table import Kind
 
 if TYPE_CHECKING:
     from finn.node.service import Node
-    from finn.resp.uniform import UniformCommands
+    from finn.resp.commands import UniformCommands
 
 SLICE = 0.004  # seconds of reads before the poller looks at its clock
 

@@ -26,8 +26,8 @@ from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, as_deferred
+from finn.resp.commands import UniformCommands
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
-from finn.resp.uniform import UniformCommands
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from finn.declarative import NOWHERE, Call, Machine, check_state, command_random
 from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
 from finn.node.runs import OpaqueCall, SlotConnection
+from finn.resp.commands import UniformCommands
 from finn.resp.replies import (
     NULL_REPLY,
     OK,
@@ -24,7 +25,6 @@ from finn.resp.replies import (
     encode_value,
     null_reply,
 )
-from finn.resp.uniform import UniformCommands
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from finn.errors import ProtocolError
 from finn.node.status import state_of
@@ -50,7 +50,6 @@ REMOVED = "you were removed from the cluster"
 TERM_LEAP = 1 << 32
 
 
-@implementer(ILinkHandler)
 class Links:
     """All member links of a node."""
 
@@ -341,3 +340,6 @@ class Links:
     def _is_leader(self, peer_id: int) -> bool:
         raft = self._node.raft
         return raft is not None and raft.leader_id == peer_id
+
+
+classImplements(Links, ILinkHandler)

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from finn.protocols import tls
 from finn.protocols.output import Output
@@ -39,7 +39,6 @@ TOO_MANY = b"-ERR max number of clients reached\r\n"
 INTERNAL = b"-ERR internal error\r\n"
 
 
-@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class ClientConnection(ReplyPipeline):
     """One client.
 
@@ -400,3 +399,6 @@ class ClientConnection(ReplyPipeline):
         if not self.authenticated and age(self._made) > limits.handshake_timeout:
             return "not authenticated in time"
         return None
+
+
+classImplements(ClientConnection, IHandshakeListener, IHalfCloseableProtocol)

@@ -142,7 +142,7 @@ class FrameReader:
     def _number(self, data: bytes, position: int, sign: int) -> int:
         """Read ``sign digits CR LF`` and set ``_after``; -1 when it is incomplete or none."""
         end = data.find(b"\r\n", position, position + _HEADER)
-        if end > 0:
+        if end > position:
             digits = data[position + 1 : end]
             if data[position] == sign and digits.isdigit():
                 self._after = end + 2

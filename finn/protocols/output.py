@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+from zope.interface import classImplements
 
 PIECE = 128 * 1024
 
@@ -21,7 +21,6 @@ def _nobody() -> None:
     """Nobody waits for the transport any more."""
 
 
-@implementer(IPushProducer)
 class Output:
     """The bytes on their way to one transport; its push producer.
 
@@ -104,3 +103,6 @@ class Output:
         self._queue.clear()
         self.unsent = 0
         self._drained = _nobody
+
+
+classImplements(Output, IPushProducer)

@@ -29,7 +29,9 @@ from twisted.internet import error
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
+
+from finn.protocols.owner import Owner
 
 # Events handled before the reactor's timers and other descriptors come again, and seconds after
 # which no other is begun. The kernel hands them out in turn; those that it handed out and that were
@@ -61,7 +63,6 @@ OUT = getattr(select, "EPOLLOUT", 0)
 GONE = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
-@implementer(IReadDescriptor)
 class Poller:
     """Watches descriptors for one reactor, on Linux.
 
@@ -98,8 +99,7 @@ class Poller:
         self._after: list[Callable[[], None]] = []
         # Not closed with the epoll: a thread may be about to ring.
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # At the exit neither: what is opened then may get its number while threads still live.
-        weakref.finalize(self, os.close, self._bell).atexit = False
+        self._bell_owner = Owner(self._bell)
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def __repr__(self) -> str:
@@ -439,3 +439,6 @@ class Poller:
             self._disconnect(next(iter(self._watched.values())), reason.value, False)
         if self._epoll is not None:
             self._close()
+
+
+classImplements(Poller, IReadDescriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from finn.interfaces import ISlot
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from finn.protocols.replies import ReplyPipeline
 
 
-@implementer(ISlot)
 class Slot:
     """The place of the replies of ``count`` commands that follow each other.
 
@@ -31,3 +30,6 @@ class Slot:
             raise RuntimeError("the slot is filled already")
         self.data = data
         self.connection.slot_filled(self, len(data))
+
+
+classImplements(Slot, ISlot)

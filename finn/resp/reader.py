@@ -21,8 +21,9 @@ from typing import Any
 import hiredis
 
 from finn.errors import ProtocolError
+from finn.resp.commands import UniformCommands
 from finn.resp.strict import ReaderLimits, StrictParser
-from finn.resp.uniform import LastCommand, LastShape, UniformCommands
+from finn.resp.uniform import LastCommand, LastShape
 
 __all__ = ["CommandReader", "ReaderLimits", "parse_commands"]
 

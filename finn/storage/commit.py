@@ -65,7 +65,7 @@ class GroupCommit:
         self._tail = tail
         self._disk = disk
         self._clock = clock
-        self._inline = durability < Durability.HIGH
+        self._direct = durability < Durability.HIGH
         self._periodic = durability is Durability.MEDIUM
         self._on_synced = on_synced
         self._queue: list[bytes | Callable[[], None]] = []
@@ -89,7 +89,7 @@ class GroupCommit:
         self._change += 1
         if self.failed is not None:
             return
-        if self._inline and not self._running and not self._queue and len(data) <= INLINE_BYTES:
+        if self._direct and not self._running and not self._queue and len(data) <= INLINE_BYTES:
             try:
                 self._tail.write(data)
             except DiskFailed as e:
@@ -136,7 +136,7 @@ class GroupCommit:
 
     def wait(self) -> Deferred[None]:
         """Fires when all changes so far are as durable as the level says."""
-        if self._inline:
+        if self._direct:
             return self._wait(self._write_waiters, self._written)
         return self._wait(self._sync_waiters, self._synced)
 
@@ -183,7 +183,7 @@ class GroupCommit:
         if self._running or self.failed is not None or not (self._queue or self._sync_wanted):
             return
         steps, self._queue = self._queue, []
-        sync = self._sync_wanted or not self._inline
+        sync = self._sync_wanted or not self._direct
         self._sync_wanted = False
         self._running = True
         self._covered_index = self.last_index

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from finn.errors import Compacted, CorruptLog, DataDirectoryError, DiskFailed, LogError
 from finn.interfaces import IDisk, IFiles, ILogStore
@@ -44,7 +44,6 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 _UNUSABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ENOENT, errno.EEXIST}
 
 
-@implementer(ILogStore)
 class FastLog:
     """``ILogStore`` in segment files; the format is specified in ``finn.storage.records``.
 
@@ -371,3 +370,6 @@ class FastLog:
         if isinstance(error, OSError):
             return Failure(disk_failed("read", error.filename or self._directory, error))
         return failure
+
+
+classImplements(FastLog, ILogStore)

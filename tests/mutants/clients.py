@@ -133,7 +133,7 @@ CLIENTS = (
         "tests.resp.test_uniform.LastCommandTests.test_limits_that_change",
     ),
     mutant(
-        "another-command-is-counted-among-them", "6.2", "finn/resp/uniform.py",
+        "another-command-is-counted-among-them", "6.2", "finn/resp/commands.py",
         "if first[0] != self.name or len(first) != self.width + 1:", "if False:",
         "tests.resp.test_uniform.UniformTests.test_another_command_completed_before_them",
     ),

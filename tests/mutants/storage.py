@@ -114,14 +114,14 @@ STORAGE = (
     # 5.13
     mutant(
         "acknowledged-before-fsync", "5.13", _COMMIT,
-        "        if self._inline:\n            return self._wait(self._write_waiters",
+        "        if self._direct:\n            return self._wait(self._write_waiters",
         "        if True:\n            return self._wait(self._write_waiters",
         _HIGH + "group_commit",
         _POWER + "high",
         also=(
             Edit(
                 _COMMIT,
-                "sync = self._sync_wanted or not self._inline",
+                "sync = self._sync_wanted or not self._direct",
                 "sync = self._sync_wanted",
             ),
         ),
@@ -185,8 +185,8 @@ STORAGE = (
     ),
     mutant(
         "writes-during-its-sync", "5.13", _COMMIT,
-        "if self._inline and not self._running and not self._queue and len(data) <= INLINE_BYTES:",
-        "if self._inline and not self._queue and len(data) <= INLINE_BYTES:",
+        "if self._direct and not self._running and not self._queue and len(data) <= INLINE_BYTES:",
+        "if self._direct and not self._queue and len(data) <= INLINE_BYTES:",
         _MEDIUM + "no_write_while_a_sync_runs",
     ),
     # 5.14

@@ -27,6 +27,17 @@ def bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
+class Noting:
+    """A dispatcher whose crowds go another way."""
+
+    def __init__(self, dispatch: Any, crowd_received: Any) -> None:
+        self._dispatch = dispatch
+        self.crowd_received = crowd_received
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatch, name)
+
+
 class Crowd:
     """Clients of one node, and what becomes of what they send.
 
@@ -44,14 +55,12 @@ class Crowd:
         self.batch = Batch()
         self.batch.crowded = False
         self.factory.batch = self.batch
-        self._dispatch: Any = self.node.dispatch
-        self._received = self._dispatch.crowd_received
-        self._dispatch.crowd_received = self._note
+        self.factory.dispatcher = Noting(self.node.dispatch, self._note)
         self.clients = [Client(cluster, member) for _ in range(count)]
         self.tell("PING")
 
     def _note(self, connections: Any, counts: Any, commands: Any, raw: bytes) -> bool:
-        taken = bool(self._received(connections, counts, commands, raw))
+        taken = bool(self.node.dispatch.crowd_received(connections, counts, commands, raw))
         if taken:
             self.taken.append(list(counts))
         else:

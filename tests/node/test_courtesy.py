@@ -20,6 +20,7 @@ from finn.raft.entries import COMMANDS, make_entry
 from finn.raft.messages import AppendEntries
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.test_overtaken import FakeRaft
 
 
@@ -87,6 +88,7 @@ class CourtesyTests(SynchronousTestCase):
             self.assertGreaterEqual(courtesy.offer(begin), begin)
 
 
+@replaces_parts
 class ApplyingTests(SynchronousTestCase):
     """The clock moves with each look at it."""
 
@@ -163,6 +165,7 @@ class ApplyingTests(SynchronousTestCase):
 
 
 class LinkTests(SynchronousTestCase):
+    @replaces_parts
     def test_what_others_have_committed(self) -> None:
         """Nobody waits for this node's answer to it."""
         cluster = MemoryCluster(KV)

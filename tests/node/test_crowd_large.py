@@ -8,6 +8,7 @@ from finn.node import crowd as crowd_module
 from finn.options import Consistency
 from finn.protocols.crowd import LONGEST
 from finn.protocols.replies import FEW, MANY
+from tests.compiled import replaces_parts
 from tests.node.crowds import HIGH, MEDIUM, bulk
 from tests.node.test_crowd import CrowdCase
 
@@ -111,6 +112,7 @@ class Large(CrowdCase):
         self.assertEqual(self.crowd.finish(*[piece] * 6), [bulk(b"v") * 2] * 6)
         self.assertEqual([c.protocol.commands_count for c in self.crowd.clients], [3] * 6)
 
+    @replaces_parts
     def test_a_lease_that_ends_meanwhile(self) -> None:
         """What was not read before waits for a majority, which there is none: nothing is stale."""
         sizes = self.start_large(MEDIUM)

@@ -12,6 +12,7 @@ from finn.options import Durability
 from finn.raft.messages import RequestVote, VoteReply
 from finn.storage.identity import Identity
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Client, Journal
 
 
@@ -43,6 +44,7 @@ class DiskTests(SynchronousTestCase):
         self.cluster.nodes[member].wake()
         return int(candidate)
 
+    @replaces_parts
     def test_a_vote_waits_for_the_disk(self) -> None:
         """No answer leaves before term and vote are written (PySyncObj#84)."""
         member = self.others[0]

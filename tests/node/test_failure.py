@@ -14,6 +14,7 @@ from finn.node.status import go_duration
 from finn.options import Consistency
 from finn.raft.entries import COMMANDS, make_entry
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Client, Journal
 
 
@@ -56,6 +57,7 @@ def make_run(count: int = 1) -> tuple[Run, Slot]:
     return Run(slot, [[b"PUT"]] * count, False, 0.0), slot
 
 
+@replaces_parts
 class ProposalsTests(SynchronousTestCase):
     """Every run ends once, with a true outcome (DESIGN P2)."""
 
@@ -144,6 +146,7 @@ class ProposalsTests(SynchronousTestCase):
         self.assertFalse(proposals.withdraw_run(second))
 
 
+@replaces_parts
 class ReadsTests(SynchronousTestCase):
     """Waiting reads share a quorum round and wait for the apply loop."""
 

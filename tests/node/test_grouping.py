@@ -12,8 +12,8 @@ from finn.machines.kv import KV
 from finn.machines.shards import SHARDS
 from finn.node import snapshotting
 from finn.node.host import Host
+from finn.resp.commands import UniformCommands
 from finn.resp.replies import pack_command
-from finn.resp.uniform import UniformCommands
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
 

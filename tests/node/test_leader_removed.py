@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.machines.kv import KV
 from finn.node.stopping import CLOSE_TIMEOUT
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Client
 
 # Long before anybody would miss the leader: the election timeout is 1 s at least.
@@ -51,6 +52,7 @@ class LeaderRemoved(SynchronousTestCase):
         self.cluster.wait_until(self.is_led, SOON)
         self.cluster.wait_until(lambda: self.node.identity.removed, SOON)
 
+    @replaces_parts
     def test_reads_while_it_hands_over(self) -> None:
         """They are answered: nothing waits for what is applied already, again and again."""
         self.cluster.partition([self.leader])

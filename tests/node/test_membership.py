@@ -15,6 +15,7 @@ from finn.raft.messages import RequestVote
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
 from finn.testing.faulty import FaultyFiles
+from tests.compiled import replaces_parts
 from tests.node.support import Client, Journal
 
 
@@ -215,6 +216,7 @@ class MembershipTests(SynchronousTestCase):
 
     # -- links --------------------------------------------------------------------------------
 
+    @replaces_parts
     def test_only_raft_links_carry_votes(self) -> None:
         """A probe is answered to whoever has the secret: nothing it sends moves the core."""
 

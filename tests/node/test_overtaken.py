@@ -16,6 +16,7 @@ from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, Entry, make_entry
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Journal
 
 
@@ -51,6 +52,7 @@ class FakeRaft:
         """Nobody asks."""
 
 
+@replaces_parts
 class Overtaken(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 0.0

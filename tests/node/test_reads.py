@@ -13,6 +13,7 @@ from finn.node.reads import Reads
 from finn.node.service import boot_time
 from finn.options import Consistency
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Client, Journal
 from tests.node.test_failure import FakeRaft, make_run
 
@@ -117,6 +118,7 @@ class ReadTests(SynchronousTestCase):
         self.assertNotIn("Candidate", states)
         self.assertEqual(self.cluster.leader(), self.leader)
 
+    @replaces_parts
     def test_a_late_timer_lets_input_go_first(self) -> None:
         """A timer that fires late does not reach the core before the reactor has read once more."""
         node = self.cluster.nodes[self.leader]
@@ -131,6 +133,7 @@ class ReadTests(SynchronousTestCase):
         self.cluster.advance(0.001)
         self.assertEqual(len(ticks), 1)
 
+    @replaces_parts
     def test_a_late_timer_lets_members_be_heard_first(self) -> None:
         """Whatever the reactor had no time to read of clients."""
         node = self.cluster.nodes[self.leader]
@@ -161,6 +164,7 @@ class ReadTests(SynchronousTestCase):
         self.patch(time, "clock_gettime", {time.CLOCK_BOOTTIME: 42.0}.__getitem__)
         self.assertEqual(boot_time(), 42.0)
 
+    @replaces_parts
     def test_tokens_are_never_used_again(self) -> None:
         """A late answer to one round of reads cannot serve those of another (etcd#20418)."""
         reads, raft = Reads(lambda run: None), FakeRaft()
@@ -170,6 +174,7 @@ class ReadTests(SynchronousTestCase):
             reads.confirmed(raft.entries[-1], -1, NotLeader())
         self.assertEqual(len(set(raft.entries)), 3)
 
+    @replaces_parts
     def test_a_kept_lease_ends_with_the_next_input(self) -> None:
         """The core is asked again as soon as anything happened, before and after the turn."""
         leader = self.cluster.leader()

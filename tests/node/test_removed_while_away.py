@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.node.status import state_of
 from finn.protocols.handshake import PeerHello
 from finn.testing.cluster import MemoryCluster
+from tests.compiled import replaces_parts
 from tests.node.support import Journal
 
 
@@ -61,6 +62,7 @@ class RemovedWhileAway(SynchronousTestCase):
         self.cluster.heal()
         self.check()
 
+    @replaces_parts
     def test_only_who_knows_says_so(self) -> None:
         """Neither a follower, nor a leader without a lease or with a change under way."""
         cluster = self.cluster

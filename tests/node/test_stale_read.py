@@ -13,6 +13,7 @@ from finn.node.host import Host
 from finn.node.proposals import Proposals
 from finn.raft.entries import COMMANDS, Entry, make_entry
 from finn.resp.replies import pack_command
+from tests.compiled import replaces_parts
 
 
 class Log:
@@ -45,6 +46,7 @@ def entry(term: int, value: bytes) -> Entry:
 
 
 class StaleReadTests(SynchronousTestCase):
+    @replaces_parts
     def test_a_replaced_entry_is_not_applied(self) -> None:
         """What was read before a truncation is read again, though its index is committed now."""
         reads: list[Deferred[Any]] = []

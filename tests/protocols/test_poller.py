@@ -19,6 +19,7 @@ from zope.interface import alsoProvides
 
 from finn.protocols import poller as poller_module
 from finn.protocols.poller import Poller
+from tests.compiled import replaces_parts
 
 
 class FakeReactor:
@@ -469,6 +470,7 @@ class PollerTests(SynchronousTestCase):
         self.patch(poller_module.os, "sched_yield", sched_yield)
         self.patch(poller_module, "time", SimpleNamespace(perf_counter=perf_counter))
 
+    @replaces_parts
     def test_what_follows_at_once(self) -> None:
         """A question that comes while others have the processor is read before sleeping."""
         self.linger()
@@ -479,6 +481,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(self.events, [b"first", b"again"])
         self.assertLessEqual(self.yields, 2 + self.most)
 
+    @replaces_parts
     def test_it_sleeps_when_nothing_follows(self) -> None:
         """Soon, and looks again the more seldom the less it finds; finds begin it anew."""
         self.linger()
@@ -525,6 +528,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(self.yields, 1)
 
+    @replaces_parts
     def test_as_long_as_it_was_worth(self) -> None:
         """What came too late for one look, or was found in it, says how long the next is to be."""
         self.linger()
@@ -569,6 +573,7 @@ class PollerTests(SynchronousTestCase):
             self.assertEqual(self.events[-2:], [b"x", b"done"])
         self.assertEqual(self.poller._credit, 0)
 
+    @replaces_parts
     def test_until_a_timer_is_due(self) -> None:
         """It looks no longer, and goes on behind the timer without sleeping."""
         self.linger()
@@ -603,6 +608,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.removeReader(end)
         self.reactor.later[1]()
 
+    @replaces_parts
     def test_a_processor_that_others_want(self) -> None:
         """Where it is not given back soon, it is offered more and more seldom; what came is read.
 

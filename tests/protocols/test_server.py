@@ -14,6 +14,7 @@ from finn.interfaces import IDispatcher, ISlot
 from finn.protocols import connection as connection_module
 from finn.protocols.server import UNDECIDED
 from finn.resp.reader import ReaderLimits
+from tests.compiled import replaces_parts
 from tests.protocols.support import Batch, NotingDispatcher, Server
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -205,6 +206,7 @@ class Backpressure(SynchronousTestCase):
         other.dataReceived(PING + PING)
         self.assertEqual(len(its_transport.value()), 100_007)
 
+    @replaces_parts
     def test_replies_that_cannot_be_written(self) -> None:
         """They end their own connection, and nobody else's."""
         batch = self.server.factory.batch = Batch()

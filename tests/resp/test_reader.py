@@ -12,6 +12,7 @@ from finn.resp import reader as reader_module
 from finn.resp.reader import WINDOW, CommandReader, ReaderLimits, parse_commands
 from finn.resp.replies import pack_command
 from finn.resp.strict import StrictParser
+from tests.compiled import replaces_parts
 
 PING = pack_command([b"PING"])
 SET = pack_command([b"SET", b"key", b"value"])
@@ -110,6 +111,7 @@ class CommandReaderTests(SynchronousTestCase):
         self.assertEqual(reader.error, "Protocol error: invalid multibulk length")
         self.assertEqual(reader.feed(SET), ([], None))
 
+    @replaces_parts
     def test_hiredis_is_never_asked_to_reserve_much(self) -> None:
         """Headers that promise more than the chunk can hold do not reach hiredis."""
         fed: list[bytes] = []

@@ -10,10 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import ProtocolError
 from finn.resp import reader as reader_module
+from finn.resp.commands import UniformCommands
 from finn.resp.reader import ALIKE, ALIKE_PROVEN, CommandReader, parse_commands
 from finn.resp.replies import pack_command
 from finn.resp.strict import ReaderLimits, StrictParser
-from finn.resp.uniform import LARGEST_ALONE, REST, LastCommand, Shape, UniformCommands
+from finn.resp.uniform import LARGEST_ALONE, REST, LastCommand, Shape
+from tests.compiled import replaces_parts
 
 
 def pipeline(name: bytes, *rows: tuple[bytes, ...]) -> bytes:
@@ -212,6 +214,7 @@ class LastCommandTests(SynchronousTestCase):
                 self.assertEqual(reader.feed(pack_command(command))[0], [command])
         self.assertLess(len(learned), 12)
 
+    @replaces_parts
     def test_large_ones(self) -> None:
         """They are read in the other way, as fast and with fewer copies."""
         command = [b"SET", b"k", b"v" * LARGEST_ALONE]

@@ -1,0 +1,56 @@
+"""The modules that may be compiled."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import os
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from pathlib import Path
+from types import ModuleType
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.source import ROOT
+
+
+def listed() -> list[str]:
+    """Return the patterns of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text()
+    patterns = text.partition("\nmodules = ")[2].partition("\n]\n")[0] + "]"
+    found: list[str] = ast.literal_eval(patterns)
+    return found
+
+
+def modules() -> list[ModuleType]:
+    """Import those that are listed."""
+    import finn
+
+    root = Path(str(finn.__file__)).parent.parent
+    paths = [path.relative_to(root) for pattern in listed() for path in root.glob(pattern)]
+    return [import_module(".".join(path.with_suffix("").parts)) for path in paths]
+
+
+class CompiledTests(SynchronousTestCase):
+    def test_they_are_what_they_should_be(self) -> None:
+        """Compiled where that was asked for, and where it was not, their source."""
+        suffixes = tuple(EXTENSION_SUFFIXES if "FINN_COMPILED" in os.environ else SOURCE_SUFFIXES)
+        names = [m.__name__ for m in modules() if not str(m.__file__).endswith(suffixes)]
+        self.assertEqual(names, [])
+        self.assertGreaterEqual(len(modules()), len(listed()))
+
+    def test_classes(self) -> None:
+        """None has a metaclass: compiled ones share what it keeps of their base.
+
+        So a list was an instance of a compiled class derived from ``Sequence``.
+        """
+        kinds = {
+            f"{module.__name__}.{name}": type(value)
+            for module in modules()
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        }
+        self.assertIn("finn.raft.core.Raft", kinds)
+        odd = [n for n, kind in kinds.items() if kind is not type and kind is not enum.EnumMeta]
+        self.assertEqual(odd, [])
