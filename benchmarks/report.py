@@ -14,6 +14,7 @@ import hiredis
 from twisted.copyright import version as twisted_version
 
 import finn
+from finn.compiled import is_compiled
 
 COLUMNS = (
     ("name", "cell", "{}"),
@@ -37,6 +38,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "compiled": is_compiled(),
         "twisted": twisted_version,
         "hiredis": hiredis.__version__,
         "finn": finn.__version__,

@@ -20,6 +20,7 @@ FLOORS = {
     "finn.interfaces": 0,
     "finn.raft": 1,
     "finn.resp": 1,
+    "finn.compiled": 1,
     "finn.declarative": 1,
     "finn.signatures": 1,
     "finn.plain": 1,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from finn.compiled import is_compiled
 from finn.node.builtin import BuiltinTable
 from finn.node.clients import REDIS_VERSION
 from finn.node.status import state_of, status_of
@@ -42,6 +43,7 @@ def _server(node: Node, status: dict[str, Any]) -> dict[str, Any]:
         "redis_version": REDIS_VERSION,
         "redis_mode": "standalone",
         "finn_version": VERSION,
+        "finn_compiled": int(is_compiled()),
         "python_version": sys.version.split()[0],
         "os": f"{system.sysname} {system.release} {system.machine}",
         "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,

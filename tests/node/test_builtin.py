@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import hiredis
@@ -300,6 +301,7 @@ class ServerTests(BuiltinTestCase):
         info = self.info()
         self.assertRegex(info["Server"]["redis_version"], r"^7\.")
         self.assertEqual(info["Server"]["finn_version"], finn.__version__)
+        self.assertEqual(info["Server"]["finn_compiled"], str(int("FINN_COMPILED" in os.environ)))
         self.assertEqual(info["Clients"]["connected_clients"], "1")
         self.assertEqual(info["Persistence"]["loading"], "0")
         self.assertEqual(info["Replication"]["role"], "master")
