@@ -8,6 +8,7 @@ tracebacks show. It needs a C compiler and the headers of Python.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ class CompiledBuild(BuildHookInterface[Any]):
         if version == "editable":
             sys.exit("finn: an editable install runs its sources and cannot be compiled")
         root = Path(self.root)
-        folder = self._folder = Path(tempfile.mkdtemp(prefix="finn-build-"))
+        folder = Path(tempfile.mkdtemp(prefix="finn-build-"))
+        # The wheel is written after this, or nothing is after an error.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         ignored = shutil.ignore_patterns("*.so", "__pycache__")
         shutil.copytree(root / "finn", folder / "finn", ignore=ignored)
         modules = sorted(
@@ -38,15 +41,15 @@ class CompiledBuild(BuildHookInterface[Any]):
         # mypyc looks for modules from where it is; its own output is long and of no use to users.
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if result.returncode:
-            sys.exit(f"finn: mypyc failed\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
+            sys.exit(
+                f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}\n"
+                "finn: could not be compiled, for the reason above; it takes a C compiler and the "
+                "headers of Python, and needs neither without HATCH_BUILD_HOOK_ENABLE_CUSTOM"
+            )
         for path in [*folder.glob("*.so"), *(folder / "finn").rglob("*.so")]:
             build_data["force_include"][str(path)] = path.relative_to(folder).as_posix()
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove the copy."""
-        shutil.rmtree(self._folder)
 
 
 def compile_modules(configuration: str, modules: list[str]) -> None:

@@ -54,3 +54,16 @@ class CompiledTests(SynchronousTestCase):
         self.assertIn("finn.raft.core.Raft", kinds)
         odd = [n for n, kind in kinds.items() if kind is not type and kind is not enum.EnumMeta]
         self.assertEqual(odd, [])
+
+    def test_loggers(self) -> None:
+        """They belong to their classes, which give the lines a namespace and a role."""
+        names = [
+            (value.log.namespace, f"{module.__name__}.{name}")
+            for module in modules()
+            for name, value in vars(module).items()
+            if isinstance(value, type) and "log" in vars(value)
+            if value.__module__ == module.__name__
+        ]
+        self.assertGreater(len(names), 5)
+        for namespace, name in names:
+            self.assertEqual(namespace, name)

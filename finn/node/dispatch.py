@@ -7,7 +7,7 @@ look-up per command, one slot and one run for the whole chunk.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -47,7 +47,7 @@ _GROUPED = (WRITE, READ)
 class Dispatch:
     """The ``IDispatcher`` of a node."""
 
-    log = Logger(namespace="finn.node")
+    log: ClassVar[Logger] = Logger(namespace="finn.node")
 
     def __init__(self, node: Node, builtins: dict[bytes, Builtin]) -> None:
         self._node = node

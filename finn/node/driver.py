@@ -7,7 +7,7 @@ note; ``turn`` runs once after them. So Raft, disk and network costs are paid pe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
@@ -47,7 +47,7 @@ class Driver:
         turns: changes whenever the core was given input.
     """
 
-    log = Logger(namespace="finn.node")
+    log: ClassVar[Logger] = Logger(namespace="finn.node")
 
     def __init__(self, node: Node, raft: Raft, store: ILogStore) -> None:
         self._node = node

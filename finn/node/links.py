@@ -7,7 +7,7 @@ the other is down. Only ``raft`` links count for the core; snapshots have links 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -53,7 +53,7 @@ TERM_LEAP = 1 << 32
 class Links:
     """All member links of a node."""
 
-    log = Logger(namespace="finn.protocols")
+    log: ClassVar[Logger] = Logger(namespace="finn.protocols")
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -242,7 +242,7 @@ class OpaqueCall:
     """What an ``IMachine.command`` asked for when it was called with a connection."""
 
     __slots__ = ("mutate", "respond", "result", "asked", "reply", "early")
-    log = Logger(namespace="finn.machine")
+    log: ClassVar[Logger] = Logger(namespace="finn.machine")
 
     def __init__(self) -> None:
         self.mutate: Callable[[], Any] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Standing:
     """The part of a node's identity that changes, and what follows from its changes."""
 
-    log = Logger(namespace="finn.node")
+    log: ClassVar[Logger] = Logger(namespace="finn.node")
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -59,7 +59,7 @@ class ClientConnection(ReplyPipeline):
         gathers: they may: a command came, and not lately what only looked like those of others.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, factory: ClientFactory, number: int, peer: str) -> None:
         super().__init__(factory)

@@ -13,7 +13,7 @@ commands of a crowd are concurrent with each other, and any order of them is rig
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.logger import Logger
 
@@ -61,7 +61,7 @@ class Crowds:
         few: fewer clients are run one by one.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, factory: ClientFactory) -> None:
         self.few = FEW

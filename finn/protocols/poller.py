@@ -23,7 +23,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet import error
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
@@ -76,7 +76,7 @@ class Poller:
         has_more: there may have been more events than were handled at a time.
     """
 
-    log = Logger()
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any, lingers: bool = False) -> None:
         self._lingers = lingers
