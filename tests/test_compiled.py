@@ -60,6 +60,7 @@ class CompiledTests(SynchronousTestCase):
         names = [
             (value.log.namespace, f"{module.__name__}.{name}")
             for module in modules()
+            if "Logger" in vars(module)  # elsewhere ``log`` is Raft's
             for name, value in vars(module).items()
             if isinstance(value, type) and "log" in vars(value)
             if value.__module__ == module.__name__
