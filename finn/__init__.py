@@ -21,7 +21,7 @@ from finn.errors import (
 )
 from finn.interfaces import IApplier, IConnection, IConnectionObserver, IMachine
 from finn.options import Backend, Consistency, Durability, LogLevel, NodeOptions
-from finn.resp.replies import OK, Simple
+from finn.resp.values import OK, Simple
 from finn.version import VERSION
 
 if TYPE_CHECKING:

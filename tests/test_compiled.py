@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import enum
 import os
+import pickle
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
@@ -12,6 +14,12 @@ from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import finn
+from finn.raft.configuration import Configuration, Member
+from finn.raft.entries import COMMANDS, make_entry
+from finn.raft.ready import HardState
+from finn.resp.replies import encode_value
+from finn.resp.values import NULL_ARRAY
 from tests.source import ROOT
 
 
@@ -25,8 +33,6 @@ def listed() -> list[str]:
 
 def modules() -> list[ModuleType]:
     """Import those that are listed."""
-    import finn
-
     root = Path(str(finn.__file__)).parent.parent
     paths = [path.relative_to(root) for pattern in listed() for path in root.glob(pattern)]
     return [import_module(".".join(path.with_suffix("").parts)) for path in paths]
@@ -54,6 +60,31 @@ class CompiledTests(SynchronousTestCase):
         self.assertIn("finn.raft.core.Raft", kinds)
         odd = [n for n, kind in kinds.items() if kind is not type and kind is not enum.EnumMeta]
         self.assertEqual(odd, [])
+
+    def test_copies(self) -> None:
+        """Machines keep replies in their state, and stores what they are handed, in any way."""
+        member = Member(1, ":7481")
+        values = [
+            finn.OK,
+            finn.Simple("QUEUED"),
+            make_entry(1, 2, COMMANDS, 3, 4, 1, [b"ab"]),
+            member,
+            Configuration((member,), 7),
+            HardState(3, 1),
+        ]
+        for value in values:
+            again = [copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))]
+            self.assertEqual([type(v) for v in again], [type(value)] * 3)
+            self.assertEqual(again, [value] * 3)
+        self.assertEqual(encode_value(copy.deepcopy(NULL_ARRAY)), b"*-1\r\n")
+
+    def test_a_reply_derived(self) -> None:
+        """Applications derive from what finn exports."""
+
+        class Status(finn.Simple):
+            pass
+
+        self.assertEqual(encode_value(Status("GOOD")), b"+GOOD\r\n")
 
     def test_loggers(self) -> None:
         """They belong to their classes, which give the lines a namespace and a role."""

@@ -8,7 +8,7 @@ from finn.machines.numeric import INT_MAX, INT_MIN, add_floats, parse_float, par
 from finn.machines.pages import check_cursor, page_matcher
 from finn.machines.shards import ShardedState
 from finn.machines.values import Hash
-from finn.resp.replies import OK
+from finn.resp.values import OK
 
 _KEY = (1, 1, 1)
 _NO_FIELDS: dict[bytes, bytes] = {}

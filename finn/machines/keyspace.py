@@ -12,7 +12,7 @@ from finn.machines.pages import check_cursor, page_options
 from finn.machines.shards import SHARDS, ShardedState, shard_of
 from finn.machines.values import Value, type_name
 from finn.machines.words import SYNTAX_ERROR, read_words
-from finn.resp.replies import OK, Simple
+from finn.resp.values import OK, Simple
 
 _KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)

@@ -11,7 +11,7 @@ from finn.machines.numeric import INT_MAX, parse_int
 from finn.machines.shards import ShardedState
 from finn.machines.values import List
 from finn.machines.words import SYNTAX_ERROR
-from finn.resp.replies import NULL_ARRAY, OK
+from finn.resp.values import NULL_ARRAY, OK
 
 _KEY = (1, 1, 1)
 _NOT_POSITIVE = "ERR value is out of range, must be positive"

@@ -16,7 +16,7 @@ from finn.machines.numeric import (
 )
 from finn.machines.shards import MASK, ShardedState, WrongType
 from finn.machines.words import deadline, expiry_in, invalid_expiry, read_words
-from finn.resp.replies import OK
+from finn.resp.values import OK
 
 MAX_STRING_BYTES = 512 * 1024 * 1024
 TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"

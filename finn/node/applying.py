@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError, Compacted, OutcomeUnknown
 from finn.node.courtesy import Courtesy
-from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, SlotConnection, Transaction
+from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, Transaction
+from finn.node.slot import SlotConnection
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
 from finn.resp.commands import UniformCommands

@@ -9,7 +9,8 @@ from finn.errors import CommandError, printable
 from finn.node.builtin import MANY, NO_REPLY, BuiltinTable, Subcommands, subcommand
 from finn.node.status import state_of
 from finn.protocols.transport import peer_name
-from finn.resp.replies import OK, Simple, encode_value
+from finn.resp.replies import encode_value
+from finn.resp.values import OK, Simple
 
 if TYPE_CHECKING:
     from finn.node.service import Node

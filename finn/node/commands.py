@@ -13,7 +13,8 @@ from finn.node.info import INFO_COMMANDS
 from finn.node.introspection import INTROSPECTION, command_rows
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
-from finn.resp.replies import OK, OK_REPLY, Simple
+from finn.resp.replies import OK_REPLY
+from finn.resp.values import OK, Simple
 
 if TYPE_CHECKING:
     from finn.node.service import Node

@@ -14,17 +14,18 @@ from twisted.python.failure import Failure
 from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
-from finn.node.runs import OpaqueCall, SlotConnection
+from finn.node.runs import OpaqueCall
+from finn.node.slot import SlotConnection
 from finn.resp.commands import UniformCommands
 from finn.resp.replies import (
     NULL_REPLY,
-    OK,
     OK_REPLY,
     encode_bulks,
     encode_error,
     encode_value,
     null_reply,
 )
+from finn.resp.values import OK
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:

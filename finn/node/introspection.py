@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finn.errors import CommandError
 from finn.node.builtin import MANY, BuiltinTable, Subcommands, subcommand
 from finn.node.transactions import command_keys
-from finn.resp.replies import NULL_ARRAY, OK, Simple
+from finn.resp.values import NULL_ARRAY, OK, Simple
 from finn.table import Kind
 
 if TYPE_CHECKING:

@@ -15,15 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
-from finn.resp.replies import (
-    NULL_REPLY,
-    encode_array_header,
-    encode_bulk,
-    encode_error,
-    encode_simple,
-    encode_value,
-    null_reply,
-)
+from finn.node.slot import SlotConnection
+from finn.resp.replies import NULL_REPLY, encode_error
 
 
 class Waiter:
@@ -329,81 +322,6 @@ class OpaqueRun(Run):
                 slot.fail(error)
             self.call.fail(error)
             self._go_on()
-
-
-class SlotConnection:
-    """What ``IMachine.command`` is handed as its connection: the reply slot of one command."""
-
-    __slots__ = ("_connection", "_fill", "_parts", "_open", "filled")
-
-    def __init__(self, connection: Any, fill: Callable[[bytes], None]) -> None:
-        self._connection = connection
-        self._fill = fill
-        self._parts: list[bytes] = []
-        self._open = 1  # replies still missing, arrays open their elements
-        self.filled = False
-
-    @property
-    def id(self) -> int:
-        """Number of the connection."""
-        return int(self._connection.id)
-
-    @property
-    def peer(self) -> str:
-        """The client's address."""
-        return str(self._connection.peer)
-
-    @property
-    def context(self) -> Any:
-        """The machine's own value for this connection."""
-        return self._connection.context
-
-    @context.setter
-    def context(self, value: Any) -> None:
-        self._connection.context = value
-
-    def _write(self, data: bytes, opens: int = 0) -> None:
-        if self.filled:
-            raise RuntimeError("this command has been answered already")
-        self._parts.append(data)
-        self._open += opens - 1
-        if self._open == 0:
-            self.filled = True
-            self._fill(b"".join(self._parts))
-
-    def start_again(self) -> None:
-        """Drop the pieces of a reply that was begun and cannot be ended."""
-        self._parts.clear()
-        self._open = 1
-
-    def redirect(self, fill: Callable[[bytes], None]) -> None:
-        """Send the reply elsewhere: within a transaction it becomes part of EXEC's."""
-        self._fill = fill
-
-    def write_string(self, text: str) -> None:
-        self._write(encode_simple(text))
-
-    def write_bulk(self, data: bytes | str) -> None:
-        self._write(encode_bulk(data.encode() if isinstance(data, str) else data))
-
-    def write_integer(self, number: int) -> None:
-        self._write(b":%d\r\n" % number)
-
-    def write_array(self, count: int) -> None:
-        self._write(encode_array_header(count), opens=count)
-
-    def write_null(self) -> None:
-        self._write(null_reply(self._connection.resp3))
-
-    def write_error(self, text: str) -> None:
-        self._write(encode_error(text))
-
-    def write_raw(self, data: bytes) -> None:
-        self._write(data)
-
-    def write_value(self, value: Any) -> None:
-        """Reply with a Python value, as the declarative API does."""
-        self._write(encode_value(value, self._connection.resp3))
 
 
 def as_deferred(value: Any) -> Any:

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred, succeed
 from finn.errors import CommandError
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter
-from finn.resp.replies import OK, null_array_reply, pack_command
+from finn.resp.replies import null_array_reply, pack_command
+from finn.resp.values import OK
 from finn.table import Kind
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 from finn.errors import ProtocolError
 
@@ -15,6 +16,9 @@ class Member:
     id: int
     address: str
     voter: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Member, (self.id, self.address, self.voter)  # as in ``Entry``
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,9 @@ class Configuration:
 
     members: tuple[Member, ...] = ()
     index: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Configuration, (self.members, self.index)  # as in ``Entry``
 
     @property
     def voters(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ The leader encodes and checksums an entry once; followers check it on receipt an
 from __future__ import annotations
 
 import struct
+from typing import Any
 from zlib import crc32
 
 from finn.errors import ProtocolError
@@ -67,6 +68,10 @@ class Entry:
     def size(self) -> int:
         """Bytes of the record."""
         return len(self.record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.index, self.term, self.kind, self.time, self.seed, self.count, self.record)
+        return Entry, fields  # compiled classes are not copied or pickled without
 
     def __repr__(self) -> str:
         return f"<Entry {self.index}^{self.term} kind={self.kind} count={self.count} {self.size}B>"

@@ -17,6 +17,9 @@ class HardState:
     term: int = 0
     voted_for: int = 0  # node id, 0: nobody
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HardState, (self.term, self.voted_for)  # as in ``Entry``
+
 
 @dataclass(slots=True)
 class Ready:

@@ -11,49 +11,13 @@ from typing import Any
 import hiredis
 
 from finn.errors import CommandError, ProtocolError
+from finn.resp.values import OK, NullArray, Simple, one_line
 
 MAX_DEPTH = 128
 """Nesting of a reply beyond this is refused: hiredis and most clients recurse over replies."""
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
-
-
-class Simple:
-    """A value that is sent as a simple string: ``finn.Simple("QUEUED")``.
-
-    Args:
-        text: what to send; CR and LF become spaces.
-    """
-
-    __slots__ = ("encoded", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.encoded = encode_simple(text)
-
-    def __repr__(self) -> str:
-        return f"Simple({self.text!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Simple) and other.text == self.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
-class NullArray:
-    """What commands that answer an array return for none: RESP2 has a null of its own for it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "NULL_ARRAY"
-
-
-def encode_simple(text: str) -> bytes:
-    """Encode a simple string, on one line whatever the text holds."""
-    return b"+%b\r\n" % one_line(text).encode("utf-8", "replace")
 
 
 def encode_error(text: str) -> bytes:
@@ -91,20 +55,11 @@ def encode_push(values: Sequence[Any]) -> bytes:
     return b">%d\r\n%b" % (len(values), b"".join([encode_value(value, True) for value in values]))
 
 
-def one_line(text: str) -> str:
-    """Replace every line break, so that a reply cannot be split in two."""
-    if text.isprintable():
-        return text
-    return text.replace("\r\n", " ").replace("\r", " ").replace("\n", " ")
-
-
 # What most replies are, encoded once.
-OK = Simple("OK")
 OK_REPLY = OK.encoded
 PONG_REPLY = b"+PONG\r\n"
 QUEUED_REPLY = b"+QUEUED\r\n"
 RESET_REPLY = b"+RESET\r\n"
-NULL_ARRAY = NullArray()
 NULL_REPLY = b"$-1\r\n"
 NULL_ARRAY_REPLY = b"*-1\r\n"
 NULL_REPLY_RESP3 = b"_\r\n"

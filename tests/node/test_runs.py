@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import CommandError, NotLeader
-from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall, SlotConnection
+from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall
+from finn.node.slot import SlotConnection
 from tests.node.test_failure import Slot
 
 
@@ -68,6 +69,39 @@ class ReplyTests(SynchronousTestCase):
         self.call.succeed(7)
         self.assertEqual(self.sent, [b":1\r\n"])
         self.flushLoggedErrors(RuntimeError)
+
+    def test_what_acts_like_bytes(self) -> None:
+        """It is sent as such: the change was made."""
+        for data in (b"ab", bytearray(b"ab"), memoryview(b"ab"), "ab"):
+            reply = SlotConnection(NOBODY, self.sent.append)
+            reply.write_bulk(data)  # type: ignore[arg-type]
+        for raw in (b"+a\r\n", bytearray(b"+a\r\n")):
+            SlotConnection(NOBODY, self.sent.append).write_raw(raw)
+        self.assertEqual(self.sent, [b"$2\r\nab\r\n"] * 4 + [b"+a\r\n"] * 2)
+        self.assertEqual({type(data) for data in self.sent}, {bytes})
+
+    def test_integers(self) -> None:
+        """What acts like one is one; beyond 64 bits clients' parsers end."""
+
+        class Number:
+            def __index__(self) -> int:
+                return 7
+
+        for number in (Number(), True, 2**70):
+            SlotConnection(NOBODY, self.sent.append).write_integer(number)  # type: ignore[arg-type]
+        self.assertEqual(self.sent, [b":7\r\n", b":1\r\n", b"$22\r\n%d\r\n" % 2**70])
+        self.assertRaises(TypeError, self.reply.write_integer, 1.5)
+
+    def test_a_reply_that_is_none(self) -> None:
+        """The client gets an error, and does not wait for ever."""
+
+        def respond(value: Any) -> None:
+            self.reply.write_raw("text")  # type: ignore[arg-type]
+
+        self.call.respond = respond
+        self.call.succeed(7)
+        self.assertEqual(self.sent, [b"-ERR internal error: TypeError\r\n"])
+        self.flushLoggedErrors(TypeError)
 
     def test_within_a_transaction(self) -> None:
         """The error has its place in EXEC's array."""

@@ -14,8 +14,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.errors import CommandError, ProtocolError, UnknownCommand
 from finn.resp import replies
 from finn.resp.replies import (
-    OK,
-    Simple,
     encode_error,
     encode_integer,
     encode_push,
@@ -23,6 +21,7 @@ from finn.resp.replies import (
     pack_command,
     parse_reply,
 )
+from finn.resp.values import OK, Simple
 
 
 class EncodeValueTests(SynchronousTestCase):
