@@ -12,7 +12,7 @@ from finn.options import Durability
 from finn.raft.messages import RequestVote, VoteReply
 from finn.storage.identity import Identity
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
+from tests.node.peers import Peer
 from tests.node.support import Client, Journal
 
 
@@ -34,38 +34,31 @@ class DiskTests(SynchronousTestCase):
         assert raft is not None
         return raft
 
-    def ask_for_a_vote(self, member: int) -> int:
+    def ask_for_a_vote(self, member: int) -> tuple[int, Peer]:
         """Let another member ask it for its vote in the next term, after a hand-over."""
-        raft = self.raft(member)
-        candidate = self.raft(next(m for m in self.others if m != member)).node_id
-        term = raft.current_term + 1
-        now = self.cluster.nodes[member].now()
-        raft.receive(candidate, RequestVote(term, 99, 99, transfer=True), now)
-        self.cluster.nodes[member].wake()
-        return int(candidate)
+        candidate = int(self.raft(next(m for m in self.others if m != member)).node_id)
+        peer = Peer(self.cluster, member, candidate)
+        term = self.raft(member).current_term
+        peer.send(RequestVote(term + 1, 99, term, transfer=True))
+        return candidate, peer
 
-    @replaces_parts
     def test_a_vote_waits_for_the_disk(self) -> None:
         """No answer leaves before term and vote are written (PySyncObj#84)."""
         member = self.others[0]
         self.cluster.partition([member])
-        replies: list[Any] = []
-        node = self.cluster.nodes[member]
-        self.patch(node.links, "send", lambda peer, message: replies.append(message))
         self.cluster.computers[member].disk.hang()
-        self.ask_for_a_vote(member)
+        _, peer = self.ask_for_a_vote(member)
         self.cluster.advance(0.1)
-        self.assertEqual([m for m in replies if isinstance(m, VoteReply)], [])
+        self.assertEqual(peer.received(VoteReply), [])
         self.cluster.computers[member].disk.resume()
         self.cluster.advance(0.1)
-        granted = [m.granted for m in replies if isinstance(m, VoteReply)]
-        self.assertEqual(granted, [True])
+        self.assertEqual([reply.granted for reply in peer.received(VoteReply)], [True])
 
     def test_term_and_vote_survive_a_restart(self) -> None:
         """A node that comes back knows for whom it voted (PySyncObj PR#202)."""
         member = self.others[0]
         self.cluster.partition([member])
-        candidate = self.ask_for_a_vote(member)
+        candidate, _ = self.ask_for_a_vote(member)
         self.cluster.advance(0.1)
         term = self.raft(member).current_term
         self.cluster.restart(member)

@@ -15,7 +15,7 @@ from finn.raft.messages import RequestVote
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
 from finn.testing.faulty import FaultyFiles
-from tests.compiled import replaces_parts
+from tests.node.peers import Peer
 from tests.node.support import Client, Journal
 
 
@@ -216,16 +216,12 @@ class MembershipTests(SynchronousTestCase):
 
     # -- links --------------------------------------------------------------------------------
 
-    @replaces_parts
     def test_only_raft_links_carry_votes(self) -> None:
         """A probe is answered to whoever has the secret: nothing it sends moves the core."""
-
-        class Link:
-            kind = "probe"
-            peer_id = 1
-
         raft = self.raft(self.leader)
         term = raft.current_term
-        links = self.cluster.nodes[self.leader].links
-        links.message_received(Link(), RequestVote(term + 1, 99, 99, transfer=True))  # type: ignore[arg-type]
-        self.assertEqual(raft.current_term, term)
+        for kind in ("probe", "snapshot", "raft"):
+            peer = Peer(self.cluster, self.leader, self.raft(self.others[0]).node_id, kind)
+            self.assertEqual(peer.status, "+OK")
+            peer.send(RequestVote(term + 1, 99, term, transfer=True))
+            self.assertEqual(raft.current_term, term + (kind == "raft"), kind)

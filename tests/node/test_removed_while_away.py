@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.node.links import REMOVED
 from finn.node.status import state_of
-from finn.protocols.handshake import PeerHello
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
+from tests.node.peers import Peer
 from tests.node.support import Journal
 
 
@@ -62,19 +62,28 @@ class RemovedWhileAway(SynchronousTestCase):
         self.cluster.heal()
         self.check()
 
-    @replaces_parts
     def test_only_who_knows_says_so(self) -> None:
         """Neither a follower, nor a leader without a lease or with a change under way."""
-        cluster = self.cluster
-        gone = PeerHello(99, cluster.nodes[0].identity.cluster_id, ":1", 1, False, "raft")
         for member in range(3):
-            accepted = cluster.nodes[member].links.accept_link(gone)
-            self.assertEqual(accepted is not None, member == self.leader)
-        fresh = PeerHello(99, gone.cluster_id, ":1", 1, True, "raft")
-        node = cluster.nodes[self.leader]
-        self.assertIsNone(node.links.accept_link(fresh))
-        self.patch(self.raft(self.leader), "commit_index", 0)
-        self.assertIsNone(node.links.accept_link(gone))
-        self.patch(self.raft(self.leader), "commit_index", self.raft(self.leader).log.last_index)
-        self.patch(self.raft(self.leader), "lease_valid", lambda now: False)
-        self.assertIsNone(node.links.accept_link(gone))
+            knows = member == self.leader
+            self.assertEqual(self.says(member), f"-ERR {REMOVED}" if knows else "+OK")
+        self.assertEqual(self.says(self.leader, fresh=True), "+OK")
+        cluster, raft = self.cluster, self.raft(self.leader)
+        cluster.partition([self.leader])
+        cluster.wait_until(lambda: not raft.lease_valid(raft.now), 2)
+        self.assertIsNotNone(raft.leader)
+        self.assertEqual(self.says(self.leader), "+OK")
+        cluster.heal()
+        cluster.wait_until(cluster.settled)
+        leader = cluster.leader()
+        raft = self.raft(leader)
+        self.assertEqual(self.says(leader), f"-ERR {REMOVED}")
+        cluster.partition([leader])
+        other = self.raft((leader + 1) % 3).node_id
+        raft.change_membership(raft.configuration.without(other), 0, raft.now)
+        self.assertTrue(raft.lease_valid(cluster.nodes[leader].now()))
+        self.assertEqual(self.says(leader), "+OK")
+
+    def says(self, member: int, fresh: bool = False) -> Any:
+        """Return what a member says to one that it does not know, and that was in the cluster."""
+        return Peer(self.cluster, member, 99, fresh=fresh).status
