@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import cycle
-from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,8 +19,8 @@ from finn.raft.entries import COMMANDS, make_entry
 from finn.raft.messages import AppendEntries
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
-from tests.node.test_overtaken import FakeRaft
+from tests.node.cores import follow, make_follower, make_leader, settle
+from tests.node.peers import Peer
 
 
 class Counting:
@@ -88,7 +87,6 @@ class CourtesyTests(SynchronousTestCase):
             self.assertGreaterEqual(courtesy.offer(begin), begin)
 
 
-@replaces_parts
 class ApplyingTests(SynchronousTestCase):
     """The clock moves with each look at it."""
 
@@ -96,20 +94,20 @@ class ApplyingTests(SynchronousTestCase):
         self.now = 0.0
         self.look = INTERVAL / 10
         self.taken = 0.0
-        self.raft = FakeRaft()
         fetch: Deferred[Any] = Deferred()
         errors: list[BaseException] = []
         self.applying = Applying(
             Host(KV(), errors.append), Proposals(), lambda first, size: fetch, lambda: None,
             errors.append, self.clock,
         )  # fmt: skip
-        self.applying.raft = self.raft  # type: ignore[assignment]
         self.counting = Counting()
+        self.offered_behind: list[int] = []  # indexes
         self.applying.courtesy = Courtesy(self.clock, self.give_way)
 
     def give_way(self) -> None:
         """Count, and let others have what they take."""
         self.counting()
+        self.offered_behind.append(self.applying.last_applied)
         self.now += self.taken
 
     def clock(self) -> float:
@@ -119,18 +117,25 @@ class ApplyingTests(SynchronousTestCase):
 
     def commit(self, entries: int, commands: int = 1) -> None:
         """Commit entries of so many commands."""
+        raft = self.applying.raft
+        assert raft is not None
         for _ in range(entries):
-            index = self.raft.commit_index + 1
+            index = raft.commit_index + 1
             payload = pack_command([b"SET", b"k", b"%d" % index]) * commands
-            self.raft.log.made.append(make_entry(index, 1, COMMANDS, 0, 0, commands, [payload]))
-            self.raft.commit_index = index
+            if raft.leader is not None:
+                raft.propose([payload], commands, 0, 0.0)
+                settle(raft)
+            else:
+                entry = make_entry(index, 1, COMMANDS, 0, 0, commands, [payload])
+                follow(raft, (index - 1, raft.log.last_term), index, entry)
+            self.assertEqual(raft.commit_index, index)
 
     def test_a_follower(self) -> None:
         """Before it applies, and after each fraction of a millisecond."""
-        self.raft.leader = None
+        self.applying.raft = make_follower()
         self.commit(1)
         self.assertFalse(self.applying.run())
-        self.assertEqual(self.counting.offers, 1)
+        self.assertEqual(self.offered_behind, [0])
         self.commit(100)
         self.assertFalse(self.applying.run())
         self.assertIn(self.counting.offers - 2, range(7, 12))
@@ -139,7 +144,7 @@ class ApplyingTests(SynchronousTestCase):
 
     def test_within_a_large_entry(self) -> None:
         """As between small ones."""
-        self.raft.leader = None
+        self.applying.raft = make_follower()
         self.look = 2 * INTERVAL
         self.commit(1, 10 * COMMANDS_PER_LOOK)
         self.assertFalse(self.applying.run())
@@ -147,36 +152,46 @@ class ApplyingTests(SynchronousTestCase):
 
     def test_what_others_took_counts(self) -> None:
         """The slice ends when it is over, whoever used it."""
-        self.raft.leader = None
+        self.applying.raft = make_follower()
         self.look = INTERVAL
-        self.commit(100)
-        self.taken = SLICE
+        self.commit(200)
+        self.taken = SLICE  # once, and not again for long
         self.assertTrue(self.applying.run())
-        self.assertLess(self.applying.last_applied, 100)
-        self.assertGreater(self.applying.last_applied, SLICE / INTERVAL / 3)
+        first = self.applying.last_applied
+        self.assertLess(first, 100)
+        self.assertGreater(first, SLICE / INTERVAL / 3)
+        self.applying.courtesy = Courtesy(self.clock, self.give_way)
+        self.taken = 0.9 * CONTENDED  # half of the time
+        self.assertTrue(self.applying.run())
+        second = self.applying.last_applied - first
+        self.assertGreater(self.counting.offers, 2)
+        self.assertLess(second, 0.7 * SLICE / INTERVAL)
+        self.assertGreater(second, SLICE / INTERVAL / 3)
 
     def test_a_leader(self) -> None:
         """Its clients wait."""
+        self.applying.raft = make_leader()
         self.commit(100)
         self.commit(1, 10 * COMMANDS_PER_LOOK)
         while self.applying.run():
             pass
-        self.assertEqual((self.applying.last_applied, self.counting.offers), (101, 0))
+        self.assertEqual((self.applying.last_applied, self.counting.offers), (102, 0))
 
 
 class LinkTests(SynchronousTestCase):
-    @replaces_parts
     def test_what_others_have_committed(self) -> None:
         """Nobody waits for this node's answer to it."""
         cluster = MemoryCluster(KV)
         self.addCleanup(cluster.close)
         cluster.start()
-        node = cluster.nodes[(cluster.leader() + 1) % 3]
+        member = (cluster.leader() + 1) % 3
+        cluster.partition([member])
+        node = cluster.nodes[member]
         raft = node.raft
         assert raft is not None
+        leader = Peer(cluster, member, raft.leader_id)
         counting = Counting()
         node.applying.courtesy = Courtesy(node.now, counting)
-        link: Any = SimpleNamespace(kind="raft", peer_id=raft.leader_id)
         for committed in (0, 1):
             term, last = raft.current_term, raft.log.last_index
             entries = [
@@ -184,6 +199,6 @@ class LinkTests(SynchronousTestCase):
                 for i in (1, 2)
             ]
             message = AppendEntries(term, last, raft.log.last_term, last + committed, 1, entries)
-            node.links.message_received(link, message)
+            leader.send(message)
             self.assertEqual(raft.log.last_index, last + 2)
             self.assertEqual(counting.offers, committed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import DeadlinePassed, NotLeader, OutcomeUnknown
@@ -14,7 +12,7 @@ from finn.node.status import go_duration
 from finn.options import Consistency
 from finn.raft.entries import COMMANDS, make_entry
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
+from tests.node.cores import appended, make_leader, settle
 from tests.node.support import Client, Journal
 
 
@@ -29,52 +27,29 @@ class Slot:
         self.data.append(data)
 
 
-class FakeRaft:
-    """Appends proposals to a list, or raises."""
-
-    def __init__(self) -> None:
-        self.entries: list[Any] = []
-        self.error: Exception | None = None
-
-    def propose(self, chunks: list[bytes], count: int, wall_ms: int, now: float) -> Any:
-        """Append an entry."""
-        if self.error is not None:
-            raise self.error
-        entry = make_entry(len(self.entries) + 1, 1, COMMANDS, wall_ms, 0, count, chunks)
-        self.entries.append(entry)
-        return entry
-
-    def read_index(self, token: int, now: float) -> None:
-        """Note the token."""
-        if self.error is not None:
-            raise self.error
-        self.entries.append(token)
-
-
 def make_run(count: int = 1) -> tuple[Run, Slot]:
     """Return a run of commands and its slot."""
     slot = Slot()
     return Run(slot, [[b"PUT"]] * count, False, 0.0), slot
 
 
-@replaces_parts
 class ProposalsTests(SynchronousTestCase):
     """Every run ends once, with a true outcome (DESIGN P2)."""
 
     def test_one_turn_is_one_entry_up_to_the_bound(self) -> None:
         """Runs share an entry until it is full."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         for _ in range(3):
             proposals.add(make_run()[0], b"x" * (MAX_BATCH_BYTES // 2), 1, 0.0)
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
-        self.assertEqual([e.count for e in raft.entries], [2, 1])
+        proposals.submit(raft, 0, 0.0)
+        self.assertEqual([e.count for e in appended(raft)], [2, 1])
 
     def test_what_was_not_appended_is_certainly_not_applied(self) -> None:
         """Withdrawn runs get TRY, those in flight UNKNOWN, each once."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         flying, flying_slot = make_run(2)
         proposals.add(flying, b"ab", 2, 0.0)
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
+        proposals.submit(raft, 0, 0.0)
         queued, queued_slot = make_run()
         proposals.add(queued, b"c", 1, 0.0)
         proposals.withdraw(NotLeader(":7482"))
@@ -88,32 +63,34 @@ class ProposalsTests(SynchronousTestCase):
 
     def test_committed_entries_keep_their_runs(self) -> None:
         """Lost leadership does not make an unknown outcome of what is committed already."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         run, slot = make_run()
         proposals.add(run, b"a", 1, 0.0)
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
-        proposals.forget(OutcomeUnknown(), above=1)
+        proposals.submit(raft, 0, 0.0)
+        settle(raft)
+        proposals.forget(OutcomeUnknown(), above=raft.commit_index)
         self.assertEqual(slot.data, [])
-        batch = proposals.take(raft.entries[0])
+        (entry,) = appended(raft)
+        batch = proposals.take(entry)
         assert batch is not None
         self.assertEqual(batch.runs, [run])
 
     def test_overwritten_entry_is_unknown(self) -> None:
         """Another leader's entry at the index is not the one that was proposed."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         run, slot = make_run()
         proposals.add(run, b"a", 1, 0.0)
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
-        other = make_entry(1, 2, COMMANDS, 0, 0, 0, [])
+        proposals.submit(raft, 0, 0.0)
+        other = make_entry(raft.log.last_index, raft.current_term + 1, COMMANDS, 0, 0, 0, [])
         self.assertIsNone(proposals.take(other))
         self.assertTrue(slot.data[0].startswith(b"-UNKNOWN "))
 
     def test_deadlines(self) -> None:
         """Queued runs fail as not applied, those in flight as unknown; both only when due."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         runs = [make_run() for _ in range(3)]
         proposals.add(runs[0][0], b"a", 1, 1.0)
-        proposals.submit(raft, 0, 1.0)  # type: ignore[arg-type]
+        proposals.submit(raft, 0, 1.0)
         proposals.add(runs[1][0], b"b", 1, 2.0)
         proposals.expire(1.5)
         self.assertTrue(runs[0][1].data[0].startswith(b"-UNKNOWN request timed out"))
@@ -123,64 +100,69 @@ class ProposalsTests(SynchronousTestCase):
 
     def test_full_and_room_again(self) -> None:
         """Reading stops at the bound and goes on at half of it."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         for _ in range(MAX_PENDING_BYTES // MAX_BATCH_BYTES):
             proposals.add(make_run()[0], b"x" * MAX_BATCH_BYTES, 1, 0.0)
         self.assertTrue(proposals.full)
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
-        for entry in raft.entries[: len(raft.entries) // 2]:
+        proposals.submit(raft, 0, 0.0)
+        entries = appended(raft)
+        self.assertFalse(proposals.queued)
+        for entry in entries[: len(entries) // 2]:
             proposals.take(entry)
         self.assertFalse(proposals.has_room)
-        proposals.take(raft.entries[len(raft.entries) // 2])
+        proposals.take(entries[len(entries) // 2])
         self.assertTrue(proposals.has_room)
 
     def test_one_run_taken_back(self) -> None:
         """A run that is taken back leaves no bytes in the entry."""
-        proposals, raft = Proposals(), FakeRaft()
+        proposals, raft = Proposals(), make_leader()
         first, second = make_run()[0], make_run()[0]
         proposals.add(first, b"first", 1, 0.0)
         proposals.add(second, b"second", 1, 0.0)
         self.assertTrue(proposals.withdraw_run(first))
-        proposals.submit(raft, 0, 0.0)  # type: ignore[arg-type]
-        self.assertEqual((raft.entries[0].payload, raft.entries[0].count), (b"second", 1))
+        proposals.submit(raft, 0, 0.0)
+        (entry,) = appended(raft)
+        self.assertEqual((entry.payload, entry.count), (b"second", 1))
         self.assertFalse(proposals.withdraw_run(second))
 
 
-@replaces_parts
 class ReadsTests(SynchronousTestCase):
     """Waiting reads share a quorum round and wait for the apply loop."""
 
     def test_one_round_for_all_reads_of_a_turn(self) -> None:
         """Reads are put to the core once, and served when the index is applied."""
         served: list[Run] = []
-        reads, raft = Reads(served.append), FakeRaft()
+        reads, raft = Reads(served.append), make_leader()
         runs = [make_run()[0] for _ in range(3)]
         for run in runs:
             reads.confirm(run, 0.0)
-        reads.submit(raft, 0.0)  # type: ignore[arg-type]
-        self.assertEqual(len(raft.entries), 1)
-        reads.confirmed(raft.entries[0], 5, NotLeader())
-        reads.applied(4)
+        reads.submit(raft, 0.0)
+        ((token, index),) = settle(raft)
+        reads.confirmed(token, index, NotLeader())
+        reads.applied(index - 1)
         self.assertEqual(served, [])
-        reads.applied(5)
+        reads.applied(index)
         self.assertEqual(served, runs)
         self.assertEqual(reads.count, 0)
 
     def test_lost_leadership(self) -> None:
         """Nothing is served, and the client is told where to go."""
-        reads, raft = Reads(lambda run: self.fail("served")), FakeRaft()
+        reads, raft = Reads(lambda run: self.fail("served")), make_leader()
         run, slot = make_run()
         reads.confirm(run, 0.0)
-        reads.submit(raft, 0.0)  # type: ignore[arg-type]
-        reads.confirmed(raft.entries[0], -1, NotLeader(":7483"))
+        reads.submit(raft, 0.0)
+        raft.step_down(0.0, "test")
+        ((token, index),) = settle(raft)
+        self.assertEqual(index, -1)
+        reads.confirmed(token, index, NotLeader(":7483"))
         self.assertEqual(slot.data, [b"-TRY :7483\r\n"])
 
     def test_deadline(self) -> None:
         """A read that waited too long fails; it can be repeated."""
-        reads, raft = Reads(lambda run: self.fail("served")), FakeRaft()
+        reads, raft = Reads(lambda run: self.fail("served")), make_leader()
         run, slot = make_run()
         reads.confirm(run, 0.0)
-        reads.submit(raft, 0.0)  # type: ignore[arg-type]
+        reads.submit(raft, 0.0)
         reads.expire(1.0)
         self.assertEqual(slot.data, [b"-ERR request timed out\r\n"])
         self.assertRaises(DeadlinePassed, self._raise, DeadlinePassed())

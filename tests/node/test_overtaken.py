@@ -13,58 +13,34 @@ from finn.node.host import Host
 from finn.node.proposals import Proposals
 from finn.node.runs import Run, Waiter
 from finn.raft.configuration import Configuration
-from finn.raft.entries import COMMANDS, Entry, make_entry
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
+from tests.node.cores import make_leader, settle
 from tests.node.support import Journal
 
 
-class FakeLog:
-    """Holds entries, those from ``first`` on in memory."""
-
-    def __init__(self) -> None:
-        self.made: list[Entry] = []
-        self.first = 1
-
-    def entries(self, first: int, last: int, size: int) -> list[Entry] | None:
-        """Return entries."""
-        return None if first < self.first else self.made[first - 1 : last]
-
-
-class FakeRaft:
-    """Appends and commits at once."""
-
-    def __init__(self) -> None:
-        self.log = FakeLog()
-        self.commit_index = 0
-        self.leader: Any = self
-
-    def propose(self, chunks: list[bytes], count: int, wall_ms: int, now: float) -> Entry:
-        """Append."""
-        index = self.commit_index + 1
-        entry = make_entry(index, 1, COMMANDS, wall_ms, 0, count, chunks)
-        self.log.made.append(entry)
-        self.commit_index = index
-        return entry
-
-    def applied(self, index: int) -> None:
-        """Nobody asks."""
-
-
-@replaces_parts
 class Overtaken(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 0.0
         self.proposals = Proposals()
         self.errors: list[BaseException] = []
         self.fetch: Deferred[Any] = Deferred()
+        self.asked = False
         self.applying = Applying(
-            Host(Journal(), self.errors.append), self.proposals, lambda first, size: self.fetch,
-            lambda: None, self.errors.append, self.clock,
+            Host(Journal(), self.errors.append), self.proposals, self.read, lambda: None,
+            self.errors.append, self.clock,
         )  # fmt: skip
-        self.raft = FakeRaft()
-        self.applying.raft = self.raft  # type: ignore[assignment]
+        self.lead()
+
+    def lead(self, **options: Any) -> None:
+        """Have a leader whose first entry is applied."""
+        self.raft = self.applying.raft = make_leader(**options)
+        self.applying.start_at(1, 1, 0, Configuration())
+
+    def read(self, first: int, size: int) -> Deferred[Any]:
+        """Read entries that are no longer in memory."""
+        self.asked = True
+        return self.fetch
 
     def clock(self) -> float:
         """Every look at the clock ends a slice."""
@@ -76,8 +52,13 @@ class Overtaken(SynchronousTestCase):
         waiter = Waiter(lambda data: data)
         run = Run(waiter, [command] * count, False, 0.0)
         self.proposals.add(run, pack_command(command) * count, count, 0.0)
-        self.proposals.submit(self.raft, 0, 0.0)  # type: ignore[arg-type]
+        self.submit()
         return waiter.deferred
+
+    def submit(self) -> None:
+        """Append what was proposed, and commit it."""
+        self.proposals.submit(self.raft, 0, 0.0)
+        settle(self.raft)
 
     def test_nobody_waits_for_ever(self) -> None:
         """Neither for the entry that is half applied, nor for those behind it."""
@@ -85,7 +66,7 @@ class Overtaken(SynchronousTestCase):
         self.assertTrue(self.applying.run())
         self.applying.pause()
         self.failureResultOf(half, OutcomeUnknown)
-        self.applying.start_at(2, 1, 0, Configuration())
+        self.applying.start_at(3, 1, 0, Configuration())
         self.failureResultOf(next_one, OutcomeUnknown)
         self.assertEqual((self.proposals.pending_bytes > 0, self.proposals.idle), (False, True))
 
@@ -103,11 +84,11 @@ class Overtaken(SynchronousTestCase):
         self.applying.run()
         self.applying.between_entries(lambda: called.append(1))
         self.applying.pause()
-        self.applying.start_at(1, 1, 0, Configuration())
+        self.applying.start_at(2, 1, 0, Configuration())
         self.propose(1)
         while self.applying.run():
             pass
-        self.assertEqual((self.applying.last_applied, called, self.errors), (2, [], []))
+        self.assertEqual((self.applying.last_applied, called, self.errors), (3, [], []))
 
     def test_a_nested_turn_within_an_entry(self) -> None:
         """Who is told of a command may turn the reactor: an entry half applied is no whole one."""
@@ -129,7 +110,7 @@ class Overtaken(SynchronousTestCase):
             for slot, many in ((waiter, 1), (Waiter(lambda data: data), count)):
                 run = Run(slot, [command] * many, False, 0.0)
                 self.proposals.add(run, pack_command(command) * many, many, 0.0)
-            self.proposals.submit(self.raft, 0, 0.0)  # type: ignore[arg-type]
+            self.submit()
             self.propose(1)
             while self.applying.run():
                 pass
@@ -140,11 +121,12 @@ class Overtaken(SynchronousTestCase):
 
     def test_entries_read_too_late(self) -> None:
         """What was asked for is compacted when the disk gets to it, and not wanted any more."""
+        self.lead(memory_bytes=0)
         self.propose(1).addErrback(lambda _: None)
-        self.raft.log.first = 2
         self.applying.run()
+        self.assertTrue(self.asked)
         self.applying.pause()
-        self.applying.start_at(1, 1, 0, Configuration())
+        self.applying.start_at(2, 1, 0, Configuration())
         self.fetch.errback(Compacted("gone"))
         self.assertEqual(self.errors, [])
 

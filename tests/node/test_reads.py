@@ -12,10 +12,11 @@ from finn.errors import NotLeader
 from finn.node.reads import Reads
 from finn.node.service import boot_time
 from finn.options import Consistency
+from finn.raft import Role
 from finn.testing.cluster import MemoryCluster
-from tests.compiled import replaces_parts
+from tests.node.cores import make_leader, settle
 from tests.node.support import Client, Journal
-from tests.node.test_failure import FakeRaft, make_run
+from tests.node.test_failure import make_run
 
 
 class ReadTests(SynchronousTestCase):
@@ -118,35 +119,37 @@ class ReadTests(SynchronousTestCase):
         self.assertNotIn("Candidate", states)
         self.assertEqual(self.cluster.leader(), self.leader)
 
-    @replaces_parts
+    def overdue(self) -> Any:
+        """Return a node that heard no leader for long, as a stall kept it from its timer."""
+        follower = (self.leader + 1) % 3
+        node: Any = self.cluster.nodes[follower]
+        self.cluster.partition([follower])
+        self.cluster.advance(node.raft.next_deadline() - node.now() - 0.001)
+        self.assertIs(node.raft.role, Role.FOLLOWER)
+        now = node.now
+        self.patch(node, "now", lambda: now() + 1.0)
+        node.driver._timer.cancel()
+        return node
+
     def test_a_late_timer_lets_input_go_first(self) -> None:
         """A timer that fires late does not reach the core before the reactor has read once more."""
-        node = self.cluster.nodes[self.leader]
-        driver = node.driver
-        ticks: list[float] = []
-        self.cluster.advance(0.05)  # nothing is due soon, as all of the start is told
-        self.patch(node.raft, "tick", ticks.append)
-        driver._timer.cancel()
-        driver._timer_at = node.now() - 1.0
-        driver._timer_fired()
-        self.assertEqual(ticks, [])
-        self.cluster.advance(0.001)
-        self.assertEqual(len(ticks), 1)
+        node = self.overdue()
+        node.driver._timer_fired()
+        self.assertIs(node.raft.role, Role.FOLLOWER)
+        self.cluster.advance(0.0005)
+        self.assertIs(node.raft.role, Role.CANDIDATE)
 
-    @replaces_parts
     def test_a_late_timer_lets_members_be_heard_first(self) -> None:
         """Whatever the reactor had no time to read of clients."""
-        node = self.cluster.nodes[self.leader]
-        driver = node.driver
-        done: list[str] = []
-        self.cluster.advance(0.05)  # nothing is due soon, as all of the start is told
-        node.reactor.poller = SimpleNamespace(hear_preferred=lambda: done.append("heard"))
-        self.patch(node.raft, "tick", lambda now: done.append("tick"))
-        driver._timer.cancel()
-        driver._after_input()
-        self.assertEqual(done, ["heard"])
-        self.cluster.advance(0.001)
-        self.assertEqual(done, ["heard", "tick"])
+        node = self.overdue()
+        heard: list[Role] = []
+        hear = SimpleNamespace(hear_preferred=lambda: heard.append(node.raft.role))
+        node.reactor.poller = hear
+        node.driver._after_input()
+        self.assertEqual(heard, [Role.FOLLOWER])
+        self.assertIs(node.raft.role, Role.FOLLOWER)
+        self.cluster.advance(0.0005)
+        self.assertEqual((heard, node.raft.role), ([Role.FOLLOWER], Role.CANDIDATE))
 
     def test_a_jump_of_the_wall_clock_changes_nothing(self) -> None:
         """Leases and elections go by a clock that does not jump."""
@@ -164,47 +167,49 @@ class ReadTests(SynchronousTestCase):
         self.patch(time, "clock_gettime", {time.CLOCK_BOOTTIME: 42.0}.__getitem__)
         self.assertEqual(boot_time(), 42.0)
 
-    @replaces_parts
     def test_tokens_are_never_used_again(self) -> None:
         """A late answer to one round of reads cannot serve those of another (etcd#20418)."""
-        reads, raft = Reads(lambda run: None), FakeRaft()
+        reads, raft = Reads(lambda run: None), make_leader()
+        tokens = []
         for _ in range(3):
             reads.confirm(make_run()[0], 0.0)
-            reads.submit(raft, 0.0)  # type: ignore[arg-type]
-            reads.confirmed(raft.entries[-1], -1, NotLeader())
-        self.assertEqual(len(set(raft.entries)), 3)
+            reads.submit(raft, 0.0)
+            ((token, _),) = settle(raft)
+            reads.confirmed(token, -1, NotLeader())
+            tokens.append(token)
+        self.assertEqual(len(set(tokens)), 3)
 
-    @replaces_parts
     def test_a_kept_lease_ends_with_the_next_input(self) -> None:
         """The core is asked again as soon as anything happened, before and after the turn."""
-        leader = self.cluster.leader()
-        node = self.cluster.nodes[leader]
-        client = Client(self.cluster, leader)
-        client.ask("PUT a 1")
-        self.cluster.advance(0.05)
-        until = node.now() + 100
-        asked: list[float] = []
-
-        def lease_until() -> float:
-            asked.append(until)
-            return until
+        node: Any = self.cluster.nodes[self.leader]
+        raft, driver = node.raft, node.driver
+        others = [peer for peer in raft.configuration.voters if peer != raft.node_id]
 
         def may_read() -> bool:
-            return node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]])
+            return bool(node.reading.at_once(Consistency.MEDIUM, [[b"TAKE", b"a"]]))
 
-        self.patch(node.raft, "lease_until", lease_until)
+        def lose_lease() -> None:
+            """As when links are lost, but without a word to the node."""
+            for peer in others:
+                raft.peer_lost(peer, node.now())
+            self.assertEqual(raft.lease_until(), 0.0)
+
+        def earn_lease() -> None:
+            for peer in others:
+                raft.peer_connected(peer, node.now())
+            node.wake()
+            self.cluster.wait_until(lambda: raft.lease_valid(node.now()) and not driver.is_due, 0.5)
+
+        earn_lease()
         self.assertTrue(may_read())
-        self.assertTrue(may_read())
-        self.assertEqual(asked, [until])  # nothing happened since: the answer is kept
-        until = 0.0
+        lose_lease()
+        self.assertTrue(may_read())  # nothing happened since: the answer is kept
         node.wake()
         self.assertFalse(may_read())
-        node.driver.turn()
-        node.driver._turn_call.cancel()
-        node.driver.is_due = False
-        until = node.now() + 100
+        earn_lease()
         self.assertTrue(may_read())
-        until = 0.0
+        lose_lease()
         self.assertTrue(may_read())
-        node.driver.turn()
+        driver.turn()
+        self.assertFalse(driver.is_due)
         self.assertFalse(may_read())

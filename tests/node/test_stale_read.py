@@ -13,40 +13,15 @@ from finn.node.host import Host
 from finn.node.proposals import Proposals
 from finn.raft.entries import COMMANDS, Entry, make_entry
 from finn.resp.replies import pack_command
-from tests.compiled import replaces_parts
+from tests.node.cores import follow, make_follower
 
 
-class Log:
-    """A log that holds nothing in memory."""
-
-    def __init__(self, term: int) -> None:
-        self.term = term
-
-    def entries(self, first: int, last: int, size: int) -> None:
-        return None
-
-    def term_at(self, index: int) -> int:
-        return self.term
-
-
-class Core:
-    """As much of a core as the apply loop looks at."""
-
-    def __init__(self) -> None:
-        self.log = Log(1)
-        self.commit_index = 1
-        self.leader = None
-
-    def applied(self, index: int) -> None:
-        """Take note."""
-
-
-def entry(term: int, value: bytes) -> Entry:
-    return make_entry(1, term, COMMANDS, 0, 0, 1, [pack_command([b"SET", b"key", value])])
+def entry(index: int, term: int, value: bytes) -> Entry:
+    payload = pack_command([b"SET", b"key%d" % index, value])
+    return make_entry(index, term, COMMANDS, 0, 0, 1, [payload])
 
 
 class StaleReadTests(SynchronousTestCase):
-    @replaces_parts
     def test_a_replaced_entry_is_not_applied(self) -> None:
         """What was read before a truncation is read again, though its index is committed now."""
         reads: list[Deferred[Any]] = []
@@ -55,19 +30,23 @@ class StaleReadTests(SynchronousTestCase):
             reads.append(Deferred())
             return reads[-1]
 
-        machine = KV()
-        host = Host(machine, lambda error: None)
-        applying = Applying(host, Proposals(), fetch, lambda: None, lambda error: None, lambda: 0.0)
-        core: Any = Core()
-        applying.raft = core
+        errors: list[BaseException] = []
+        host = Host(KV(), errors.append)
+        applying = Applying(host, Proposals(), fetch, lambda: None, errors.append, lambda: 0.0)
+        # Of the two entries on its disk, only the first is committed, and none is in memory.
+        raft = applying.raft = make_follower(stored=2, memory_bytes=0)
+        follow(raft, (1, 1), 1)
         applying.run()
-        core.log.term = 2
-        reads[0].callback([entry(1, b"old")])
+        self.assertEqual((raft.commit_index, len(reads)), (1, 1))
+        follow(raft, (1, 1), 2, entry(2, 2, b"new"))
+        self.assertEqual((raft.commit_index, raft.log.term_at(2)), (2, 2))
+        reads[0].callback([entry(1, 1, b"old"), entry(2, 1, b"old")])
         applying.run()
-        self.assertEqual(applying.last_applied, 0)
-        reads[1].callback([entry(2, b"new")])
+        self.assertEqual((applying.last_applied, len(reads)), (1, 2))
+        reads[1].callback([entry(2, 2, b"new")])
         applying.run()
-        self.assertEqual(applying.last_applied, 1)
+        self.assertEqual((applying.last_applied, errors), (2, []))
         replies: list[bytes] = []
-        host.execute([[b"GET", b"key"]], host.call(0, 0), 0, replies, False)
-        self.assertEqual(replies, [b"$3\r\nnew\r\n"])
+        commands = [[b"GET", b"key1"], [b"GET", b"key2"]]
+        host.execute(commands, host.call(0, 0), 0, replies, False)
+        self.assertEqual(replies, [b"$3\r\nold\r\n", b"$3\r\nnew\r\n"])
