@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from itertools import pairwise
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 from unittest import skipUnless
 
@@ -19,7 +19,6 @@ from zope.interface import alsoProvides
 
 from finn.protocols import poller as poller_module
 from finn.protocols.poller import Poller
-from tests.compiled import replaces_parts
 
 
 class FakeReactor:
@@ -468,9 +467,8 @@ class PollerTests(SynchronousTestCase):
             return self.looks * 10e-6
 
         self.patch(poller_module.os, "sched_yield", sched_yield)
-        self.patch(poller_module, "time", SimpleNamespace(perf_counter=perf_counter))
+        self.patch(time, "perf_counter", perf_counter)
 
-    @replaces_parts
     def test_what_follows_at_once(self) -> None:
         """A question that comes while others have the processor is read before sleeping."""
         self.linger()
@@ -481,7 +479,6 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(self.events, [b"first", b"again"])
         self.assertLessEqual(self.yields, 2 + self.most)
 
-    @replaces_parts
     def test_it_sleeps_when_nothing_follows(self) -> None:
         """Soon, and looks again the more seldom the less it finds; finds begin it anew."""
         self.linger()
@@ -528,7 +525,6 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(self.yields, 1)
 
-    @replaces_parts
     def test_as_long_as_it_was_worth(self) -> None:
         """What came too late for one look, or was found in it, says how long the next is to be."""
         self.linger()
@@ -573,7 +569,6 @@ class PollerTests(SynchronousTestCase):
             self.assertEqual(self.events[-2:], [b"x", b"done"])
         self.assertEqual(self.poller._credit, 0)
 
-    @replaces_parts
     def test_until_a_timer_is_due(self) -> None:
         """It looks no longer, and goes on behind the timer without sleeping."""
         self.linger()
@@ -608,7 +603,6 @@ class PollerTests(SynchronousTestCase):
         self.poller.removeReader(end)
         self.reactor.later[1]()
 
-    @replaces_parts
     def test_a_processor_that_others_want(self) -> None:
         """Where it is not given back soon, it is offered more and more seldom; what came is read.
 

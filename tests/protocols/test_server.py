@@ -14,7 +14,6 @@ from finn.interfaces import IDispatcher, ISlot
 from finn.protocols import connection as connection_module
 from finn.protocols.server import UNDECIDED
 from finn.resp.reader import ReaderLimits
-from tests.compiled import replaces_parts
 from tests.protocols.support import Batch, NotingDispatcher, Server
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -206,12 +205,11 @@ class Backpressure(SynchronousTestCase):
         other.dataReceived(PING + PING)
         self.assertEqual(len(its_transport.value()), 100_007)
 
-    @replaces_parts
     def test_replies_that_cannot_be_written(self) -> None:
         """They end their own connection, and nobody else's."""
         batch = self.server.factory.batch = Batch()
         other, its_transport = self.server.connect()
-        self.patch(self.connection, "_write_out", lambda: 1 / 0)
+        self.patch(self.transport, "write", lambda data: 1 / 0)
         self.connection.dataReceived(PING)
         other.dataReceived(PING)
         batch.end()
