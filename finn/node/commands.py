@@ -168,8 +168,7 @@ def watch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     refusal = node.dispatch.refusal()
     if refusal is not None:
         raise refusal
-    node.transactions.watch(connection, cmd[1:])
-    return node.transactions.settled(connection)
+    return node.transactions.watch(connection, cmd[1:])
 
 
 @_command("UNWATCH", 0, 0, group="transactions", queues=True)

@@ -25,7 +25,7 @@ from finn.errors import (
 from finn.node.builtin import BUILTIN, Builtin, Raw
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
-from finn.node.runs import OpaqueRun, Read, Run, as_deferred
+from finn.node.runs import OpaqueRun, Read, Run, Transaction, as_deferred
 from finn.resp.commands import UniformCommands
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
 from finn.table import CommandSpec, Kind
@@ -111,7 +111,7 @@ class Dispatch:
         return bool(observer.connection_made(connection))
 
     def connection_lost(self, connection: Any, reason: Failure) -> None:
-        self._node.transactions.forget(connection)
+        self._node.transactions.unwatch(connection)
         observer = self._host.observer
         if observer is not None:
             observer.connection_lost(connection, reason)
@@ -316,8 +316,8 @@ class Dispatch:
             run.fail(refusal)
             return
         node = self._node
-        if node.transactions.watching:
-            node.transactions.written(run.commands)
+        if node.transactions.watching and not node.transactions.admit(run):
+            return
         node.proposals.add(run, payload, count, run.created)
         node.wake()
 
@@ -359,6 +359,8 @@ class Dispatch:
             node.reading.read(run, level)
         elif not node.proposals.place(before, run, node.reading.serve):
             before.then(lambda: node.reading.read(run, level))
+        elif isinstance(run, Transaction):
+            node.transactions.holds(run)
 
     # -- everything else ----------------------------------------------------------------------
 

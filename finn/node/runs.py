@@ -7,6 +7,7 @@ it are its ``followers``.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 
 from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
 from finn.node.slot import SlotConnection
-from finn.resp.replies import NULL_REPLY, encode_error
+from finn.resp.replies import NULL_REPLY, encode_error, null_array_reply
 
 
 class Waiter:
@@ -46,6 +47,36 @@ class Waiter:
         """Fail the Deferred with the exception itself, not with its text."""
         if not self.deferred.called:
             self.deferred.errback(error)
+
+
+class Followers:
+    """What starts the followers of runs: one behind another, however many end at once.
+
+    A follower that fails at once ends with its own followers, and so on. They wait here instead of
+    calling deeper: one client's pipeline can be longer than any stack.
+    """
+
+    __slots__ = ("_busy", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._busy = False
+
+    def start(self, followers: list[Callable[[], None]]) -> None:
+        """Start followers, or let whoever is at it already do so."""
+        waiting = self._waiting
+        waiting.extend(followers)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while waiting:
+                waiting.popleft()()
+        finally:
+            self._busy = False
+
+
+_followers = Followers()
 
 
 class Run:
@@ -100,8 +131,8 @@ class Run:
 
     def _go_on(self) -> None:
         followers, self.followers = self.followers, None
-        for action in followers or ():
-            action()
+        if followers is not None:
+            _followers.start(followers)
 
 
 class Read(Run):
@@ -201,9 +232,10 @@ class Transaction(Run):
     Attributes:
         calls: what the commands of an ``IMachine`` asked for.
         extras: replies of the node's own commands, with their place in the array, in order.
+        watch: what it depends on, until it has its place.
     """
 
-    __slots__ = ("calls", "reads", "extras")
+    __slots__ = ("calls", "reads", "extras", "watch")
 
     def __init__(
         self,
@@ -217,6 +249,7 @@ class Transaction(Run):
         self.calls = calls
         self.extras: Sequence[tuple[int, bytes]] = ()
         self.reads = False
+        self.watch: Any = None
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies of the commands between MULTI and EXEC."""
@@ -226,9 +259,31 @@ class Transaction(Run):
                 replies.insert(place, data)
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
 
+    def give_up(self) -> None:
+        """Answer EXEC with null: what it depends on was written."""
+        Run.complete(self, [null_array_reply(self.resp3)])
+
     def fail(self, error: BaseException) -> None:
         """Answer EXEC with an error: nothing was applied, or nobody knows."""
+        if self.watch is not None:
+            self.watch.end()
         Run.complete(self, [encode_error(error_text(error))])
+
+
+class Watching(Run):
+    """WATCH, at its place among what its connection sends."""
+
+    __slots__ = ("keys", "watch")
+
+    def __init__(self, waiter: Waiter, now: float, watch: Any, keys: list[bytes]) -> None:
+        super().__init__(waiter, [], False, now)
+        self.watch = watch
+        self.keys = keys
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error; who sends EXEC all the same gets null."""
+        self.watch.dirty = True
+        super().fail(error)
 
 
 class OpaqueCall:

@@ -1,8 +1,9 @@
 """MULTI, EXEC, DISCARD, WATCH: a transaction is one atomic piece of one entry.
 
-WATCH registers its keys at once and answers only when everything proposed before it is applied, so
-a write "proposed or applied, with an index above ``last_applied`` at WATCH" is one that comes after
-the registration, and marks the connection (DESIGN section 7).
+WATCH has its place among what its connection sends, and EXEC has: in between every write to one of
+the keys that is proposed, by whomever, makes EXEC answer null (DESIGN section 7). So the keys are
+registered when all that the connection sent before WATCH is proposed, and the writes are looked for
+until the transaction itself is. WATCH answers when everything proposed before it is applied.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from finn.errors import CommandError
 from finn.node.builtin import BUILTIN, Builtin
-from finn.node.runs import Run, Transaction, Waiter
+from finn.node.runs import Run, Transaction, Waiter, Watching
 from finn.resp.replies import null_array_reply, pack_command
 from finn.resp.values import OK
 from finn.table import Kind
@@ -31,6 +32,46 @@ MAX_WATCHED = 100_000
 _QUEUEABLE = (Kind.WRITE, Kind.READ, Kind.OPAQUE)
 _MULTI = pack_command([b"MULTI"])
 _EXEC = pack_command([b"EXEC"])
+
+
+class Watch:
+    """The keys of a connection, from its first WATCH to the place of its transaction.
+
+    Args:
+        watchers: where it is registered, by key.
+        still_open: all that may have to be told of a write.
+
+    Attributes:
+        count: keys, those of a WATCH that waits for its place too.
+        dirty: one of them was written, or may have been.
+    """
+
+    __slots__ = ("count", "dirty", "_keys", "_open", "_watchers")
+
+    def __init__(self, watchers: dict[bytes, set[Watch]], still_open: set[Watch]) -> None:
+        self.count = 0
+        self.dirty = False
+        self._keys: set[bytes] = set()
+        self._watchers = watchers
+        self._open = still_open
+        still_open.add(self)
+
+    def register(self, keys: list[bytes]) -> None:
+        """Note writes to these keys from now on, unless nobody cares any more."""
+        if self in self._open:
+            self._keys.update(keys)
+            for key in keys:
+                self._watchers.setdefault(key, set()).add(self)
+
+    def end(self) -> None:
+        """Note nothing any more."""
+        self._open.discard(self)
+        for key in self._keys:
+            watchers = self._watchers[key]
+            watchers.discard(self)
+            if not watchers:
+                del self._watchers[key]
+        self._keys.clear()
 
 
 class Queued:
@@ -79,66 +120,74 @@ class Transactions:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._watchers: dict[bytes, set[Any]] = {}
-        self._watching: dict[Any, set[bytes]] = {}
-        self._dirty: set[Any] = set()
+        self._watchers: dict[bytes, set[Watch]] = {}
+        self._open: set[Watch] = set()
+        self._of: dict[Any, Watch] = {}  # connections that may send EXEC
 
     @property
     def watching(self) -> bool:
-        """Whether any key is watched: the write path asks before it looks at keys."""
-        return bool(self._watchers)
+        """Whether anything is watched: the write path asks before it looks at keys."""
+        return bool(self._open)
 
     # -- WATCH --------------------------------------------------------------------------------
 
-    def watch(self, connection: Any, keys: list[bytes]) -> None:
-        """Register keys: a write proposed from now on makes the next EXEC answer null.
+    def watch(self, connection: Any, keys: list[bytes]) -> Deferred[Any]:
+        """Watch keys: a write proposed from now on makes the next EXEC answer null.
+
+        What the connection sends behind WATCH, in the same pipeline, waits for the answer too: a
+        read would miss a write that does not count as one since.
+
+        Returns:
+            Fires with OK once everything proposed before is applied.
 
         Raises:
             CommandError: the connection watches too many.
         """
-        if len(self._watching.get(connection, ())) + len(keys) > MAX_WATCHED:
+        watch = self._of.get(connection)
+        if len(keys) + (watch.count if watch is not None else 0) > MAX_WATCHED:
             raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
-        mine = self._watching.setdefault(connection, set())
-        for key in keys:
-            mine.add(key)
-            self._watchers.setdefault(key, set()).add(connection)
-
-    def settled(self, connection: Any) -> Deferred[Any]:
-        """Fires with OK once everything proposed up to now is applied, or failed.
-
-        What the connection sends behind WATCH, in the same pipeline, waits for that too: a read
-        would miss a write that does not count as one since.
-        """
+        if watch is None:
+            watch = self._of[connection] = Watch(self._watchers, self._open)
+        watch.count += len(keys)
         node = self._node
-        if node.proposals.idle:
+        before = connection.last_run
+        if node.proposals.idle and (before is None or before.ended):
+            watch.register(keys)
             return succeed(OK)
         waiter = Waiter(lambda data: OK)
-        run = Run(waiter, [], False, node.now())
-        node.dispatch.propose_for(connection, run, b"", 0)
+        node.dispatch.propose_for(connection, Watching(waiter, node.now(), watch, keys), b"", 0)
         return waiter.deferred
 
-    def unwatch(self, connection: Any) -> bool:
-        """Forget the keys of a connection.
+    def unwatch(self, connection: Any) -> None:
+        """Forget the keys of a connection: it does not want them, or is lost."""
+        watch = self._of.pop(connection, None)
+        if watch is not None:
+            watch.end()
+
+    def admit(self, run: Run) -> bool:
+        """Take note of a run that is about to be queued, behind all that is queued so far.
 
         Returns:
-            Whether one of them was written meanwhile.
+            Whether it is to be: not a transaction that depends on a key which was written.
         """
-        for key in self._watching.pop(connection, ()):
-            watchers = self._watchers[key]
-            watchers.discard(connection)
-            if not watchers:
-                del self._watchers[key]
-        dirty = connection in self._dirty
-        self._dirty.discard(connection)
-        return dirty
+        if isinstance(run, Watching):
+            run.watch.register(run.keys)
+        elif isinstance(run, Transaction) and not self.holds(run):
+            return False
+        self._written(run.commands)
+        return True
 
-    def forget(self, connection: Any) -> None:
-        """The connection is lost."""
-        if self._watching:
-            self.unwatch(connection)
+    def holds(self, run: Transaction) -> bool:
+        """End the watch of a transaction at its place; if a key was written, end it with null."""
+        watch, run.watch = run.watch, None
+        if watch is not None:
+            watch.end()
+            if watch.dirty:
+                run.give_up()
+                return False
+        return True
 
-    def written(self, commands: Sequence[list[bytes]]) -> None:
-        """Commands are proposed: mark whoever watches their keys."""
+    def _written(self, commands: Sequence[list[bytes]]) -> None:
         for cmd in commands:
             route = self._node.host.route(cmd[0])
             if route is not None and route.kind == Kind.READ:
@@ -148,11 +197,13 @@ class Transactions:
                 self.lost_track()
                 return
             for key in command_keys(cmd, keys):
-                self._dirty.update(self._watchers.get(key, ()))
+                for watch in self._watchers.get(key, ()):
+                    watch.dirty = True
 
     def lost_track(self) -> None:
         """Anything may have been written: leadership changed, or a command names no keys."""
-        self._dirty.update(self._watching)
+        for watch in self._open:
+            watch.dirty = True
 
     # -- EXEC ---------------------------------------------------------------------------------
 
@@ -160,11 +211,13 @@ class Transactions:
         """Run what was queued; the reply goes to the connection's next slot."""
         queued: Queued = connection.transaction
         connection.transaction = None
-        dirty = self.unwatch(connection)
+        watch = self._of.pop(connection, None)
+        if watch is not None and (queued.failed or watch.dirty or not queued.commands):
+            watch.end()
         if queued.failed:
             connection.reply(b"-EXECABORT Transaction discarded because of previous errors.\r\n")
             return
-        if dirty:
+        if watch is not None and watch.dirty:
             connection.reply(null_array_reply(connection.resp3))
             return
         node = self._node
@@ -186,6 +239,7 @@ class Transactions:
         slot = connection.reserve(1)
         now = node.now()
         run = Transaction(slot, commands, connection.resp3, now, calls)
+        run.watch = watch
         run.extras = extras
         run.reads = not writes
         if not writes:
@@ -197,6 +251,8 @@ class Transactions:
 
     def read(self, run: Transaction) -> None:
         """Run a transaction that only reads."""
+        if not self.holds(run):
+            return
         if run.calls is not None:
             run.complete([call.reply_now(None) for call in run.calls])
         else:

@@ -12,6 +12,7 @@ _TRANSACTIONS = "finn/node/transactions.py"
 _FORWARDING = "finn/node/forwarding.py"
 _EXECUTING = "finn/node/executing.py"
 _OUTCOMES = "tests.node.test_outcomes.OutcomeTests.test_"
+_WATCH = "tests.node.test_watch.WatchTests.test_"
 _EXEC = "tests.node.test_atomic.AtomicTests.test_"
 _PROPOSED = "tests.node.test_failure.ProposalsTests.test_"
 _FAILURE = "tests.node.test_failure.FailureTests.test_"
@@ -113,6 +114,27 @@ CLIENTS = (
         "transaction-with-an-error-is-run", "6.2", _TRANSACTIONS,
         "        if queued.failed:\n", "        if False:\n",
         "tests.node.test_transactions.TranscriptTests.test_node",
+    ),
+    mutant(
+        "transaction-is-not-asked-at-its-place", "6.2", _TRANSACTIONS,
+        "            if watch.dirty:\n", "            if False:\n",
+        _WATCH + "a_write_before_the_place_of_a_transaction",
+    ),
+    mutant(
+        "watch-before-its-place", "6.2", _TRANSACTIONS,
+        "if node.proposals.idle and (before is None or before.ended):", "if node.proposals.idle:",
+        _WATCH + "a_write_before_it",
+    ),
+    mutant(
+        "read-transaction-is-asked-too-late", "6.2", "finn/node/dispatch.py",
+        "        elif isinstance(run, Transaction):\n            node.transactions.holds(run)\n",
+        "",
+        _WATCH + "a_write_behind_it",
+    ),
+    mutant(
+        "followers-call-deeper", "6.1", _RUNS,
+        "        if self._busy:\n            return\n        self._busy", "        self._busy",
+        _OUTCOMES + "a_long_pipeline_fails_at_once",
     ),
     mutant(
         "alike-is-not-proven", "6.2", "finn/resp/uniform.py",
@@ -279,8 +301,8 @@ CLIENTS = (
     ),
     # 7.7
     mutant(
-        "watch-sees-no-write", "7.7", "finn/node/dispatch.py",
-        "            node.transactions.written(run.commands)\n", "            pass\n",
+        "watch-sees-no-write", "7.7", _TRANSACTIONS,
+        "        self._written(run.commands)\n", "",
         _FAILURE + "watch",
     ),
     mutant(
@@ -290,7 +312,8 @@ CLIENTS = (
     ),
     mutant(
         "watch-does-not-wait-for-writes-before-it", "7.7", _TRANSACTIONS,
-        "        if node.proposals.idle:\n", "        if True:\n",
+        "        if node.proposals.idle and (before is None or before.ended):\n",
+        "        if True:\n",
         _EXEC + "watch_waits_for_the_writes_before_it",
     ),
     mutant(

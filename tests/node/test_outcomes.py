@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import DiskFailed, OutcomeUnknown
+from finn.options import Consistency
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client, Journal
 from tests.node.test_failure import make_run
@@ -179,3 +180,19 @@ class OutcomeTests(SynchronousTestCase):
         self.cluster.crash(self.leader)
         self.assertRaises(OutcomeUnknown, self.cluster.result, outcome, 9.0)
         self.assertEqual(self.rows(), [1, 1, 1])
+
+    def test_a_long_pipeline_fails_at_once(self) -> None:
+        """However many commands wait for each other: no stack is as deep as a pipeline is long."""
+        count = 2000
+        cluster = MemoryCluster(Journal, consistency=Consistency.HIGH)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        leader = cluster.leader()
+        cluster.partition([leader])
+        client = Client(cluster, leader)
+        for n in range(count):
+            client.send("TAKE a")
+            client.send(f"PUT a {n}")
+        cluster.wait_until(lambda: client.received.count(b"\r\n") == 2 * count, 10)
+        self.assertIsNone(cluster.nodes[leader].failure)
+        self.assertEqual(set(client.received.split(b"\r\n")), {b"-ERR leader not known", b""})

@@ -1,0 +1,87 @@
+"""WATCH and EXEC have their places among what their connection sends, which may wait for them."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.machines.kv import KV
+from finn.options import Consistency
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Client
+
+NULL = b"*-1\r\n"
+
+
+class WatchTests(SynchronousTestCase):
+    """Reads at high wait for a majority, and so does all that one connection sends behind them."""
+
+    def setUp(self) -> None:
+        self.cluster = MemoryCluster(KV, consistency=Consistency.HIGH)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.client = Client(self.cluster, self.leader)
+        self.other = Client(self.cluster, self.leader)
+
+    def tearDown(self) -> None:
+        self.assertFalse(self.cluster.nodes[self.leader].transactions.watching)
+
+    def finish(self, client: Client) -> bytes:
+        """Let all be answered, and return the replies that came since."""
+        self.cluster.advance(0.1)
+        return client.received
+
+    def test_a_write_before_it(self) -> None:
+        """It is no reason for null, however late it is proposed."""
+        for write in ("SET k 1", "GETDEL k"):
+            self.client.transport.clear()
+            self.client.send("GET a", write, "WATCH k", "MULTI", "GET k", "EXEC")
+            self.assertNotIn(NULL, self.finish(self.client))
+        self.client.transport.clear()
+        self.client.send("GET a", "WATCH k", "SET k 2", "MULTI", "GET k", "EXEC")
+        self.assertTrue(self.finish(self.client).endswith(NULL))
+
+    def test_a_write_before_the_place_of_a_transaction(self) -> None:
+        """It is seen even where EXEC came before it, but has to wait."""
+        for inside in ("SET k mine", "GET k"):
+            self.assertEqual(self.client.ask("WATCH k"), b"+OK\r\n")
+            self.client.transport.clear()
+            self.client.send("GET a", "MULTI", inside, "EXEC")
+            self.other.send("SET k other")
+            self.assertTrue(self.finish(self.client).endswith(NULL))
+            self.assertEqual(self.other.ask("GET k"), b"$5\r\nother\r\n")
+
+    def test_a_write_behind_it(self) -> None:
+        """Whatever comes behind the transaction's place does not count."""
+        for before in ("GET a", "SET a 1"):
+            for inside in ("SET j 1", "GET k"):
+                self.client.ask("WATCH k")
+                self.client.transport.clear()
+                self.client.send(before, "MULTI", inside, "EXEC", "SET k 2")
+                self.assertNotIn(NULL, self.finish(self.client))
+
+    def test_it_ends_while_it_waits(self) -> None:
+        """What is not to be watched any more is not registered when its turn comes."""
+        self.client.send("GET a", "WATCH k", "UNWATCH", "SET k 1", "MULTI", "GET k", "EXEC")
+        self.assertTrue(self.finish(self.client).endswith(b"*1\r\n$1\r\n1\r\n"))
+        self.client.send("GET a", "WATCH k")
+        self.client.protocol.connectionLost()
+        self.cluster.advance(0.1)
+
+    def test_it_fails(self) -> None:
+        """A client that does not look at its answer does not write either."""
+        self.cluster.partition([self.leader])
+        self.client.send("GET a", "WATCH k", "MULTI", "SET k mine", "EXEC")
+        self.cluster.wait_until(lambda: self.client.received.count(b"\r\n") >= 5, 5)
+        self.cluster.heal()
+        self.cluster.wait_until(self.cluster.settled)
+        self.assertEqual(self.cluster.execute("EXISTS", "k"), 0)
+
+    def test_a_leader_that_fails_before_the_place(self) -> None:
+        """The transaction is refused, and its watch forgotten."""
+        self.client.ask("WATCH k")
+        self.cluster.partition([self.leader])
+        self.client.transport.clear()
+        self.client.send("GET a", "MULTI", "SET k mine", "EXEC")
+        self.cluster.wait_until(lambda: self.client.received.count(b"-") == 2, 5)
+        self.assertIn(b"+QUEUED\r\n-", self.client.received)
