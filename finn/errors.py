@@ -105,6 +105,20 @@ class Compacted(LogError):
     """The entries asked for are gone: a snapshot covers them."""
 
 
+class BadRecord(LogError):
+    """The scan met bytes that are no record.
+
+    Args:
+        offset: where the record would begin.
+        reason: what is wrong.
+    """
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(f"{reason} at offset {offset}")
+        self.offset = offset
+        self.reason = reason
+
+
 class CorruptLog(LogError):
     """Stored bytes before the last sync mark are damaged.
 

@@ -38,6 +38,16 @@ def modules() -> list[ModuleType]:
     return [import_module(".".join(path.with_suffix("").parts)) for path in paths]
 
 
+def classes() -> dict[str, type]:
+    """Return the classes of these modules by their full names."""
+    return {
+        f"{module.__name__}.{name}": value
+        for module in modules()
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
+
+
 class CompiledTests(SynchronousTestCase):
     def test_they_are_what_they_should_be(self) -> None:
         """Compiled where that was asked for, and where it was not, their source."""
@@ -51,14 +61,18 @@ class CompiledTests(SynchronousTestCase):
 
         So a list was an instance of a compiled class derived from ``Sequence``.
         """
-        kinds = {
-            f"{module.__name__}.{name}": type(value)
-            for module in modules()
-            for name, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__
-        }
+        kinds = {name: type(value) for name, value in classes().items()}
         self.assertIn("finn.raft.core.Raft", kinds)
         odd = [n for n, kind in kinds.items() if kind is not type and kind is not enum.EnumMeta]
+        self.assertEqual(odd, [])
+
+    def test_bases(self) -> None:
+        """None has a base elsewhere: a weak reference to its objects would outlive them.
+
+        A ``WeakSet`` of connections ended the process.
+        """
+        known = {object, enum.Enum, *classes().values()}
+        odd = [name for name, value in classes().items() if not known.issuperset(value.__mro__)]
         self.assertEqual(odd, [])
 
     def test_copies(self) -> None:

@@ -85,7 +85,7 @@ class SlotConnection:
         self._write(encode_integer(index(number)))
 
     def write_array(self, count: int) -> None:
-        self._write(encode_array_header(count), opens=count)
+        self._write(encode_array_header(index(count)), opens=index(count))
 
     def write_null(self) -> None:
         self._write(null_reply(self._connection.resp3))

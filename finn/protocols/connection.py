@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import implementer
 
 from finn.protocols import tls
 from finn.protocols.output import Output
@@ -39,6 +39,7 @@ TOO_MANY = b"-ERR max number of clients reached\r\n"
 INTERNAL = b"-ERR internal error\r\n"
 
 
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class ClientConnection(ReplyPipeline):
     """One client.
 
@@ -59,7 +60,7 @@ class ClientConnection(ReplyPipeline):
         gathers: they may: a command came, and not lately what only looked like those of others.
     """
 
-    log: ClassVar[Logger] = Logger()
+    log = Logger()
 
     def __init__(self, factory: ClientFactory, number: int, peer: str) -> None:
         super().__init__(factory)
@@ -399,6 +400,3 @@ class ClientConnection(ReplyPipeline):
         if not self.authenticated and age(self._made) > limits.handshake_timeout:
             return "not authenticated in time"
         return None
-
-
-classImplements(ClientConnection, IHandshakeListener, IHalfCloseableProtocol)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionAborted
@@ -79,7 +79,7 @@ class MemberLink(Protocol):
         opened: fires with the link when the handshake is complete (outgoing links only).
     """
 
-    log: ClassVar[Logger] = Logger()
+    log = Logger()
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ import struct
 from collections.abc import Iterator
 from zlib import crc32
 
-from finn.errors import CorruptLog, DataDirectoryError
+from finn.errors import BadRecord, CorruptLog, DataDirectoryError
 from finn.interfaces import IFile
 from finn.raft.entries import CONFIGURATION, HEADER, HEADER_SIZE, KINDS
 
@@ -78,20 +78,6 @@ CHUNK = 1024 * 1024
 # (offset, size, kind, term, index, time, record). Of a mark only offset, size and kind count, its
 # index is the offset it names; the record's bytes are there for configurations only.
 Scanned = tuple[int, int, int, int, int, int, bytes]
-
-
-class BadRecord(Exception):
-    """The scan met bytes that are no record.
-
-    Args:
-        offset: where the record would begin.
-        reason: what is wrong.
-    """
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"{reason} at offset {offset}")
-        self.offset = offset
-        self.reason = reason
 
 
 class SegmentHeader:

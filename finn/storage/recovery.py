@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from finn.errors import CorruptLog
+from finn.errors import BadRecord, CorruptLog
 from finn.interfaces import IFile, IFiles
 from finn.raft.entries import CONFIGURATION, Entry, decode_entry
 from finn.storage.records import (
     MARK,
     SEGMENT_HEADER_SIZE,
-    BadRecord,
     SegmentHeader,
     last_mark,
     scan,

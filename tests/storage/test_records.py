@@ -6,13 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import CorruptLog, DataDirectoryError
+from finn.errors import BadRecord, CorruptLog, DataDirectoryError
 from finn.raft.entries import CONFIGURATION
 from finn.storage.records import (
     MARK,
     MARK_SIZE,
     SEGMENT_HEADER_SIZE,
-    BadRecord,
     Scanned,
     SegmentHeader,
     decode_mark,
