@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -36,6 +35,34 @@ def _import() -> Any:
     except ImportError:
         raise MissingExtra("the bolt backend", "lmdb", "bolt") from None
     return lmdb
+
+
+class _Errors:
+    """Turns LMDB's errors into ours, around whatever is asked of it.
+
+    No generator: when a scan ends early, contextlib's managers leave a cycle of references behind
+    in Python 3.10. It keeps the transaction, and LMDB has few places for readers.
+    """
+
+    def __init__(self, lmdb: Any, path: str) -> None:
+        self._lmdb = lmdb
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        lmdb = self._lmdb
+        damages = (
+            lmdb.CorruptedError,
+            lmdb.InvalidError,
+            lmdb.PageNotFoundError,
+            lmdb.VersionMismatchError,
+        )
+        if isinstance(error, damages):
+            raise CorruptLog(os.path.join(self._path, "data.mdb"), 0, str(error)) from None
+        if isinstance(error, lmdb.Error):
+            raise DiskFailed(str(error)) from None
 
 
 class LMDBEngine:
@@ -134,21 +161,8 @@ class LMDBEngine:
         with self._errors():
             self._env.close()
 
-    @contextmanager
-    def _errors(self) -> Generator[None, None, None]:
-        """Turn LMDB's errors into ours."""
-        lmdb = self._lmdb
-        try:
-            yield
-        except (
-            lmdb.CorruptedError,
-            lmdb.InvalidError,
-            lmdb.PageNotFoundError,
-            lmdb.VersionMismatchError,
-        ) as error:
-            raise CorruptLog(os.path.join(self.path, "data.mdb"), 0, str(error)) from None
-        except lmdb.Error as error:
-            raise DiskFailed(str(error)) from None
+    def _errors(self) -> _Errors:
+        return _Errors(self._lmdb, self.path)
 
 
 class BoltStore(KeyValueStore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from unittest import mock
@@ -46,6 +47,20 @@ class BoltTests(SynchronousTestCase):
         again = self.opened()
         self.assertEqual(self.successResultOf(again.read(1, 1 << 30)), entries)
         self.successResultOf(again.close())
+
+    def test_reads_give_their_places_back(self) -> None:
+        """At once, not when garbage is collected: LMDB has eight, and without one the node fails.
+
+        Python up to 3.10 leaves cycles of references where 3.11 leaves none.
+        """
+        store = self.opened()
+        store.append(sample_entries(1, 20))
+        self.successResultOf(store.sync())
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for first in range(1, 20):
+            self.assertEqual(self.successResultOf(store.read(first, 1)), [sample_entry(first)])
+        self.successResultOf(store.close())
 
     def test_always_durable(self) -> None:
         """What was synced is durable, at any level."""
