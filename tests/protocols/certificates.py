@@ -1,4 +1,7 @@
-"""Certificates for tests, made when they run: a CA and what it signs."""
+"""Certificates for tests, made when they run: a CA and what it signs.
+
+They have all that RFC 5280 demands of them: Python checks that since 3.13.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+
+def _usage(is_ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_ca,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 class Authority:
@@ -42,6 +59,7 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, is_ca: bool
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.timezone.utc)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -51,6 +69,9 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
+            .add_extension(_usage(is_ca), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(authority, critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
