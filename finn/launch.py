@@ -209,12 +209,10 @@ class FinnService(MultiService):
         if not self.reactor.running:
             self.reactor.callWhenRunning(self._failed, result)
             return
-        error = result.value if isinstance(result, Failure) else result
-        text = str(error) or type(error).__name__
-        if isinstance(result, Failure) and not isinstance(error, (FinnError, OSError)):
-            self.log.critical("{text}", text=text, log_failure=result)  # a bug
-        else:
-            self.log.critical("{text}", text=text)
+        if isinstance(result, Failure):  # else the node has said why
+            error = result.value
+            bug = {} if isinstance(error, (FinnError, OSError)) else {"log_failure": result}
+            self.log.critical("{text}", text=str(error) or type(error).__name__, **bug)
         self._at_exit(leave, EXIT_FAILED)
         self._stop()
 

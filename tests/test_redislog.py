@@ -121,7 +121,7 @@ class RedisLogTests(SynchronousTestCase):
         self.assertEqual(len(self.lines()), 5)
 
     def test_what_looks_the_same_is_the_same(self) -> None:
-        """An error of the node and the end of the process with the same words are one line."""
+        """Events of two levels with the same words and the same character are one line."""
         for level in (TwistedLevel.error, TwistedLevel.critical):
             self.observer({"log_time": 5.0, "log_format": "disk full", "log_level": level})
         self.assertEqual(len(self.lines()), 1)

@@ -398,14 +398,18 @@ class LaunchTests(TapCase):
         self.assertIn(" # fsync failed: disk full", stream.getvalue())
 
     def test_fatal_error_before_the_reactor_runs(self) -> None:
-        """A node that has failed already when it is asked ends the process as it begins to run."""
-        self.watch_log()
+        """A node that has failed already when it is asked ends the process as it begins to run.
+
+        What the node has logged is not logged again.
+        """
+        stream = self.watch_log()
         service = self.make()
         service.node.failure.callback(DiskFailed("gone"))
         service.startService()
         self.assertEqual(self.exits, [])
         self.reactor.run_waiting()
         self.assertEqual((self.reactor.stops, self.exits), (1, [(launch.leave, 1)]))
+        self.assertEqual(stream.getvalue(), "")
 
     def test_bug_of_the_node_shows_its_traceback(self) -> None:
         """A failure that is none of finn's words is logged with its traceback, and ends it too."""

@@ -239,7 +239,7 @@ class Node(MultiService):
         if unexpected:
             self.log.failure("node failed", Failure(error))
         else:
-            self.log.error("{error}", error=str(error))
+            self.log.critical("{error}", error=str(error) or type(error).__name__)
         if self.driver is not None:
             self.driver.abandon("node failed")
         # From here on nothing is answered but errors; the closed port tells the other members.

@@ -45,11 +45,11 @@ class Failures:
         scheduler = self._simulation.world.scheduler
         process = scheduler.current
         computer = process.owner if process is not None else None
-        if event.get("log_level") is LogLevel.critical and computer is not None:
-            failure = event.get("log_failure")
-            self.found.append(
-                formatEvent(event) + "\n" + (str(failure.getTraceback()) if failure else "")
-            )
+        failure = event.get("log_failure")
+        is_critical = event.get("log_level") is LogLevel.critical
+        # Without one a node tells that its disk failed, as it was made to.
+        if is_critical and failure is not None and computer is not None:
+            self.found.append(f"{formatEvent(event)}\n{failure.getTraceback()}")
         if self._verbose:
             where = computer.address if computer is not None else "-"
             print(f"{scheduler.now:11.6f}   {where} {formatEvent(event)}")

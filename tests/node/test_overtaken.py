@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import CommandError, Compacted, DiskFailed, OutcomeUnknown
@@ -161,6 +162,17 @@ class DiskFails(SynchronousTestCase):
         node.links.follow(raft.peers)
         cluster.advance(5)
         self.assertEqual(node.links._dialers, {})
+
+    def test_the_reason_is_told_once(self) -> None:
+        """At the level that is shown even where the log is to be quiet."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        with capturedLogs() as logs:
+            for _ in range(2):
+                cluster.nodes[0].fatal(DiskFailed("no space"))
+        told = [(e["log_level"], eventAsText(e)) for e in logs if "no space" in eventAsText(e)]
+        self.assertEqual([level for level, _ in told], [LogLevel.critical])
 
     def test_while_a_snapshot_is_sealed(self) -> None:
         """Whoever waits for the snapshot is answered; nothing is logged as a bug."""
