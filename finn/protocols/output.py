@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from zope.interface import classImplements
 
 PIECE = 128 * 1024
@@ -55,7 +55,7 @@ class Output:
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close the transport once everything is handed on."""
+        """Close the transport once everything is handed on; TLS reads on until it is closed."""
         if not self._closing:
             self._closing = True
             self._finish()
@@ -81,6 +81,11 @@ class Output:
         if self._closing and not self._queue:
             # A transport with a paused producer would wait for it before it closes.
             self.transport.unregisterProducer()
+            is_tls = ISSLTransport.providedBy(self.transport)
+            if is_tls:
+                # TLS ends when the other side has answered, or is gone: that has to be read, and
+                # what was sent before it. Whoever reads throws it away.
+                self.transport.resumeProducing()
             self.transport.loseConnection()
             self._drained = _nobody
 

@@ -57,6 +57,11 @@ CLIENTS = (
         "tests.protocols.test_poller.PollerTests.test_calls_where_nothing_is_watched",
     ),
     mutant(
+        "closing-tls-is-not-read", "7.8", "finn/protocols/output.py",
+        "is_tls = ISSLTransport.providedBy(self.transport)", "is_tls = False",
+        "tests.protocols.test_tls.Closing.test_quit",
+    ),
+    mutant(
         "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",
         "            elif head is None or head.data is None:\n                return\n",
         "            elif head is None:\n                return\n"

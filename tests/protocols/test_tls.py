@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from finn.errors import StartFailed
+from finn.protocols import server as server_module
 from finn.protocols.link import LinkRefused, MemberLink, accept_link
 from finn.protocols.tls import TLSMaterial, channel_binding, explain, peer_certified
 from finn.protocols.wire import StatusRequest, encode
@@ -21,6 +22,7 @@ from tests.protocols.certificates import Authority
 from tests.protocols.support import NotingHandler, Server, Transport
 
 PING = b"*1\r\n$4\r\nPING\r\n"
+PIECE = 16 * 1024
 
 
 class LateTransport(Transport):
@@ -63,14 +65,11 @@ class Channel:
         self.pump()
 
     def pump(self) -> None:
-        """Carry bytes both ways until nothing moves."""
+        """Carry bytes both ways until nothing moves; who does not read gets none."""
         moved = True
         while moved:
             self.clock.advance(0)
-            one, other = self.near.value(), self.far.value()
-            self.near.clear()
-            self.far.clear()
-            self.wire += one + other
+            one, other = self._take(self.near, self.far), self._take(self.far, self.near)
             if one and not self.far.lost:
                 self.far_tls.dataReceived(one)
             if other and not self.near.lost:
@@ -79,6 +78,16 @@ class Channel:
             for end in (self.near, self.far):
                 if end.ending:
                     end._lose()
+
+    def _take(self, source: LateTransport, target: LateTransport) -> bytes:
+        """Take what is to be carried now, a piece at a time."""
+        if target.paused:
+            return b""
+        data: bytes = source.value()
+        source.clear()
+        source.io.write(data[PIECE:])
+        self.wire += data[:PIECE]
+        return data[:PIECE]
 
 
 class Client:
@@ -160,6 +169,79 @@ class Clients(Certificates):
         for _ in range(11):
             server.clock.advance(1)
         self.assertTrue(transport.aborted)
+
+
+class Closing(Certificates):
+    """Connections that the server closes: gone when the client has answered that."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.dispatcher.run = lambda connection, _: connection.close_after_flush(b"+OK\r\n")
+        self.client = Client()
+
+    def test_quit(self) -> None:
+        """The client counts no more, and no clock had to advance for that."""
+        channel = Channel(self.server, self.one, self.two, self.client)
+        self.assertEqual(len(self.server.factory.connections), 1)
+        self.client.transport.write(PING)
+        channel.pump()
+        self.assertEqual(self.client.received, b"+OK\r\n")
+        self.assertEqual(len(self.server.factory.connections), 0)
+        self.assertEqual((channel.far.lost, channel.far.aborted), (True, False))
+
+    def test_what_is_sent_behind_quit(self) -> None:
+        """Is read and thrown away: left unread it would reset the connection under the reply."""
+        channel = Channel(self.server, self.one, self.two, self.client)
+        for _ in range(20):
+            self.client.transport.write(PING * 1000)
+        channel.pump()
+        self.assertEqual(self.client.received, b"+OK\r\n")
+        self.assertEqual(len(self.server.dispatcher.received), 1)
+        self.assertEqual((channel.far.lost, channel.far.aborted), (True, False))
+
+    def test_a_client_that_goes_without_an_answer(self) -> None:
+        """Its end of TCP is enough."""
+        channel = Channel(self.server, self.one, self.two, self.client)
+        self.patch(channel.near_tls, "dataReceived", lambda data: channel.near.abortConnection())
+        self.client.transport.write(PING)
+        channel.pump()
+        self.assertFalse(channel.far.paused)
+        channel.far._lose()
+        self.assertEqual(len(self.server.factory.connections), 0)
+
+    def test_a_client_that_stays(self) -> None:
+        """Is dropped after a while."""
+        channel = Channel(self.server, self.one, self.two, self.client)
+        self.patch(channel.near_tls, "dataReceived", lambda data: None)
+        self.client.transport.write(PING)
+        channel.pump()
+        self.server.clock.pump([1] * 5)
+        self.assertFalse(channel.far.aborted)
+        self.server.clock.advance(1)
+        self.assertTrue(channel.far.aborted)
+
+    def test_one_too_many(self) -> None:
+        """It is refused before its handshake is done, and learns why."""
+        self.patch(server_module, "UNDECIDED", 0)
+        server = Server(max_clients=0)
+        channel = Channel(server, self.one, self.two, self.client)
+        self.assertEqual(self.client.received, b"-ERR max number of clients reached\r\n")
+        self.assertEqual((channel.far.lost, channel.far.aborted), (True, False))
+
+    def test_large_replies_come_first(self) -> None:
+        """Who quits behind them gets all of them, at its own pace, and is not read meanwhile."""
+        reply = b"x" * 500_000
+        self.server.dispatcher.run = lambda connection, _: connection.close_after_flush(reply)
+        channel = Channel(self.server, self.one, self.two, self.client)
+        channel.far.full_at = 100_000
+        self.client.transport.write(PING)
+        channel.pump()
+        self.assertTrue(channel.far.paused)
+        for _ in range(10):
+            channel.far.drain()
+            channel.pump()
+        self.assertEqual(self.client.received, reply)
+        self.assertTrue(channel.far.lost)
 
 
 @implementer(IOpenSSLContextFactory)
