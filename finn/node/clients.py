@@ -101,7 +101,7 @@ def select(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Accept database 0, the only one."""
     if not cmd[1].isdigit():
         raise CommandError("ERR value is not an integer or out of range")
-    if int(cmd[1]) != 0:
+    if cmd[1].strip(b"0"):
         raise CommandError("ERR DB index is out of range")
     return OK
 

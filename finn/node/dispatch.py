@@ -403,19 +403,21 @@ class Dispatch:
         """Run a built-in command that waits for nothing, and return its reply."""
         try:
             return self._encode(builtin.run(self._node, connection, cmd), connection.resp3, cmd)
-        except FinnError as e:
-            return encode_error(error_text(e))
+        except Exception as e:
+            return self._error_of(e, cmd)
+
+    def _error_of(self, error: Exception, cmd: list[bytes]) -> bytes:
+        if isinstance(error, FinnError):
+            return encode_error(error_text(error))
+        self.log.failure("command {name} failed", name=cmd[0].decode("ascii", "replace"))
+        return encode_error(f"ERR internal error: {type(error).__name__}")
 
     def _answer(self, connection: Any, run: Any, cmd: list[bytes]) -> None:
         """Run a function now and reply with its value, which may come later."""
         try:
             value = run()
-        except FinnError as e:
-            connection.reply(encode_error(error_text(e)))
-            return
         except Exception as e:
-            self.log.failure("command {name} failed", name=cmd[0].decode("ascii", "replace"))
-            connection.reply(encode_error(f"ERR internal error: {type(e).__name__}"))
+            connection.reply(self._error_of(e, cmd))
             return
         value = as_deferred(value)
         if not isinstance(value, Deferred):

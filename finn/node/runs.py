@@ -15,9 +15,12 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
+from finn.errors import CommandError, NotApplied, NotLeader, OutcomeUnknown, error_text
 from finn.node.slot import SlotConnection
 from finn.resp.replies import NULL_REPLY, encode_error, null_array_reply
+
+DEEPEST = 16
+"""Runs that start each other within each other."""
 
 
 class Waiter:
@@ -50,30 +53,35 @@ class Waiter:
 
 
 class Followers:
-    """What starts the followers of runs: one behind another, however many end at once.
+    """What starts those that wait for a run: one behind another, however many end at once.
 
-    A follower that fails at once ends with its own followers, and so on. They wait here instead of
-    calling deeper: one client's pipeline can be longer than any stack.
+    A run that fails as soon as it is started has followers of its own, and so on: one client's
+    pipeline can be longer than any stack. So beyond a few calls within each other they wait for the
+    innermost. It is not one for all: whoever turns the reactor by hand would wait for himself.
     """
 
-    __slots__ = ("_busy", "_waiting")
+    __slots__ = ("_levels",)
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._busy = False
+        self._levels: list[deque[Callable[[], None]]] = []
 
     def start(self, followers: list[Callable[[], None]]) -> None:
-        """Start followers, or let whoever is at it already do so."""
-        waiting = self._waiting
-        waiting.extend(followers)
-        if self._busy:
+        """Start all of them, also those behind one that raises; then raise that error."""
+        levels = self._levels
+        if len(levels) >= DEEPEST:
+            levels[-1].extend(followers)
             return
-        self._busy = True
-        try:
-            while waiting:
+        waiting = deque(followers)
+        error: BaseException | None = None
+        levels.append(waiting)
+        while waiting:
+            try:
                 waiting.popleft()()
-        finally:
-            self._busy = False
+            except BaseException as e:
+                error = error or e
+        levels.pop()
+        if error is not None:
+            raise error
 
 
 _followers = Followers()
@@ -261,12 +269,18 @@ class Transaction(Run):
 
     def give_up(self) -> None:
         """Answer EXEC with null: what it depends on was written."""
+        self._tell(NotApplied("ERR a watched key was written"))
         Run.complete(self, [null_array_reply(self.resp3)])
+
+    def _tell(self, error: BaseException) -> None:
+        for call in self.calls or ():
+            call.reply_now(None, error)
 
     def fail(self, error: BaseException) -> None:
         """Answer EXEC with an error: nothing was applied, or nobody knows."""
         if self.watch is not None:
             self.watch.end()
+        self._tell(error)
         Run.complete(self, [encode_error(error_text(error))])
 
 

@@ -8,7 +8,7 @@ until the transaction itself is. WATCH answers when everything proposed before i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -42,19 +42,26 @@ class Watch:
         still_open: all that may have to be told of a write.
 
     Attributes:
-        count: keys, those of a WATCH that waits for its place too.
+        wanted: keys, those of a WATCH that waits for its place too.
         dirty: one of them was written, or may have been.
+        answer: runs the node's own commands of the transaction, once that has its place.
     """
 
-    __slots__ = ("count", "dirty", "_keys", "_open", "_watchers")
+    __slots__ = ("answer", "dirty", "wanted", "_keys", "_open", "_watchers")
 
     def __init__(self, watchers: dict[bytes, set[Watch]], still_open: set[Watch]) -> None:
-        self.count = 0
+        self.wanted: set[bytes] = set()
         self.dirty = False
+        self.answer: Callable[[], list[tuple[int, bytes]]] | None = None
         self._keys: set[bytes] = set()
         self._watchers = watchers
         self._open = still_open
         still_open.add(self)
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether writes count by now."""
+        return bool(self._keys)
 
     def register(self, keys: list[bytes]) -> None:
         """Note writes to these keys from now on, unless nobody cares any more."""
@@ -144,19 +151,30 @@ class Transactions:
             CommandError: the connection watches too many.
         """
         watch = self._of.get(connection)
-        if len(keys) + (watch.count if watch is not None else 0) > MAX_WATCHED:
+        wanted = watch.wanted if watch is not None else set()
+        if len(wanted) + len({*keys} - wanted) > MAX_WATCHED:
             raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
         if watch is None:
             watch = self._of[connection] = Watch(self._watchers, self._open)
-        watch.count += len(keys)
+        watch.wanted.update(keys)
         node = self._node
         before = connection.last_run
-        if node.proposals.idle and (before is None or before.ended):
+        if self._is_all_applied() and (before is None or before.ended):
             watch.register(keys)
             return succeed(OK)
         waiter = Waiter(lambda data: OK)
         node.dispatch.propose_for(connection, Watching(waiter, node.now(), watch, keys), b"", 0)
         return waiter.deferred
+
+    def _is_all_applied(self) -> bool:
+        """Whether nothing is on its way, not even entries of a leader before this one."""
+        node = self._node
+        raft = node.raft
+        return (
+            node.proposals.idle
+            and raft is not None
+            and node.applying.last_applied == raft.log.last_index
+        )
 
     def unwatch(self, connection: Any) -> None:
         """Forget the keys of a connection: it does not want them, or is lost."""
@@ -185,6 +203,8 @@ class Transactions:
             if watch.dirty:
                 run.give_up()
                 return False
+            assert watch.answer is not None
+            run.extras = watch.answer()
         return True
 
     def _written(self, commands: Sequence[list[bytes]]) -> None:
@@ -194,14 +214,15 @@ class Transactions:
                 continue  # within a transaction
             keys = route.spec.keys if route is not None else None
             if keys is None:
-                self.lost_track()
+                for watch in self._open:
+                    watch.dirty = watch.dirty or watch.is_registered
                 return
             for key in command_keys(cmd, keys):
                 for watch in self._watchers.get(key, ()):
                     watch.dirty = True
 
     def lost_track(self) -> None:
-        """Anything may have been written: leadership changed, or a command names no keys."""
+        """Anything may have been written, as leadership changed."""
         for watch in self._open:
             watch.dirty = True
 
@@ -212,22 +233,26 @@ class Transactions:
         queued: Queued = connection.transaction
         connection.transaction = None
         watch = self._of.pop(connection, None)
-        if watch is not None and (queued.failed or watch.dirty or not queued.commands):
-            watch.end()
         if queued.failed:
             connection.reply(b"-EXECABORT Transaction discarded because of previous errors.\r\n")
-            return
-        if watch is not None and watch.dirty:
+        elif watch is not None and watch.dirty:
             connection.reply(null_array_reply(connection.resp3))
-            return
-        node = self._node
-        extras = [
-            (place, node.dispatch.answer_now(connection, cmd, builtin))
-            for place, cmd, builtin in queued.builtins
-        ]
-        if not queued.commands:
+        elif queued.commands or watch is not None:
+            try:
+                self._queue(connection, queued, watch)
+                return
+            except BaseException:
+                if watch is not None:
+                    watch.end()
+                raise
+        else:
+            extras = self._answer(connection, queued)
             connection.reply(b"*%d\r\n%s" % (len(extras), b"".join(data for _, data in extras)))
-            return
+        if watch is not None:
+            watch.end()
+
+    def _queue(self, connection: Any, queued: Queued, watch: Watch | None) -> None:
+        node = self._node
         commands, calls = queued.commands, None
         writes = Kind.WRITE in queued.kinds
         if Kind.OPAQUE in queued.kinds:
@@ -237,17 +262,26 @@ class Transactions:
             commands = [cmd for cmd, c in zip(commands, calls, strict=True) if c.mutate is not None]
             writes = bool(commands)
         slot = connection.reserve(1)
-        now = node.now()
-        run = Transaction(slot, commands, connection.resp3, now, calls)
-        run.watch = watch
-        run.extras = extras
+        run = Transaction(slot, commands, connection.resp3, node.now(), calls)
         run.reads = not writes
+        run.watch = watch
+        if watch is None:
+            run.extras = self._answer(connection, queued)
+        else:
+            watch.answer = lambda: self._answer(connection, queued)
         if not writes:
             node.dispatch.queue_read(connection, run)
             return
         packed = [pack_command(cmd) for cmd in commands]
         payload = b"".join([_MULTI, *packed, _EXEC])
         node.dispatch.propose_for(connection, run, payload, len(packed) + 2)
+
+    def _answer(self, connection: Any, queued: Queued) -> list[tuple[int, bytes]]:
+        """Run the commands of the node."""
+        return [
+            (place, self._node.dispatch.answer_now(connection, cmd, builtin))
+            for place, cmd, builtin in queued.builtins
+        ]
 
     def read(self, run: Transaction) -> None:
         """Run a transaction that only reads."""

@@ -127,7 +127,8 @@ CLIENTS = (
     ),
     mutant(
         "watch-before-its-place", "6.2", _TRANSACTIONS,
-        "if node.proposals.idle and (before is None or before.ended):", "if node.proposals.idle:",
+        "if self._is_all_applied() and (before is None or before.ended):",
+        "if self._is_all_applied():",
         _WATCH + "a_write_before_it",
     ),
     mutant(
@@ -138,7 +139,7 @@ CLIENTS = (
     ),
     mutant(
         "followers-call-deeper", "6.1", _RUNS,
-        "        if self._busy:\n            return\n        self._busy", "        self._busy",
+        "if len(levels) >= DEEPEST:", "if False:",
         _OUTCOMES + "a_long_pipeline_fails_at_once",
     ),
     mutant(
@@ -317,13 +318,15 @@ CLIENTS = (
     ),
     mutant(
         "watch-does-not-wait-for-writes-before-it", "7.7", _TRANSACTIONS,
-        "        if node.proposals.idle and (before is None or before.ended):\n",
+        "        if self._is_all_applied() and (before is None or before.ended):\n",
         "        if True:\n",
         _EXEC + "watch_waits_for_the_writes_before_it",
     ),
     mutant(
         "command-without-keys-is-no-write", "7.7", _TRANSACTIONS,
-        "                self.lost_track()\n                return",
+        "                for watch in self._open:\n"
+        "                    watch.dirty = watch.dirty or watch.is_registered\n"
+        "                return",
         "                continue",
         _EXEC + "a_write_that_names_no_keys_makes_watches_dirty",
     ),

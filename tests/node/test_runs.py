@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import CommandError, NotLeader
-from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall
+from finn.node.runs import DEEPEST, NOBODY, CrowdRead, CrowdRun, Followers, OpaqueCall
 from finn.node.slot import SlotConnection
 from tests.node.test_failure import Slot
 
@@ -114,6 +115,50 @@ class ReplyTests(SynchronousTestCase):
         self.call.succeed(object())
         self.assertEqual(self.sent, [b"-ERR internal error: TypeError\r\n"])
         self.flushLoggedErrors(TypeError)
+
+
+class FollowersTests(SynchronousTestCase):
+    """Those that wait for a run."""
+
+    def setUp(self) -> None:
+        self.followers = Followers()
+        self.started: list[str] = []
+
+    def start(self, *names: str) -> None:
+        """Start followers that note their names."""
+        self.followers.start([lambda name=name: self.started.append(name) for name in names])  # type: ignore[misc]
+
+    def test_one_that_raises(self) -> None:
+        """The others are started, and the first error is told."""
+        waiting = [lambda: self.start("a"), lambda: 1 / 0, lambda: [][0], lambda: self.start("b")]
+        self.assertRaises(ZeroDivisionError, self.followers.start, waiting)
+        self.start("c")
+        self.assertEqual(self.started, ["a", "b", "c"])
+
+    def test_within_each_other(self) -> None:
+        """As deep as some calls, and not deeper; each is started once, in order."""
+        depths: list[int] = []
+
+        def go(left: int) -> None:
+            depths.append(len(inspect.stack(0)))
+            self.start(str(left))
+            if left:
+                self.followers.start([lambda: go(left - 1), lambda: self.start(f"{left} ended")])
+
+        go(4 * DEEPEST)
+        self.assertLess(max(depths) - min(depths), 6 * DEEPEST)
+        self.assertEqual(len(self.started), 8 * DEEPEST + 1)
+        begun = [int(name) for name in self.started if name.isdigit()]
+        self.assertEqual(begun, sorted(begun, reverse=True))
+
+    def test_whoever_waits_in_one(self) -> None:
+        """What he waits for is started meanwhile."""
+
+        def wait() -> None:
+            self.start("waited for")
+            self.assertEqual(self.started, ["waited for"])
+
+        self.followers.start([wait])
 
 
 class CrowdRunTests(SynchronousTestCase):

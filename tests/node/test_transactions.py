@@ -328,8 +328,10 @@ class ClusterTests(SynchronousTestCase):
         self.assertIn(b"-ERR transactions are limited to 3 commands\r\n" + refused, reply)
         reply = client.ask("MULTI", "SET a " + "x" * 100, "EXEC")
         self.assertIn(b"-ERR transactions are limited to 100 bytes\r\n" + refused, reply)
-        reply = client.ask("WATCH a b", "WATCH c d")
-        self.assertEqual(reply, b"+OK\r\n-ERR a connection may watch 3 keys at most\r\n")
+        reply = client.ask("WATCH a b", "WATCH a b")
+        self.assertEqual(reply, b"+OK\r\n+OK\r\n")
+        reply = client.ask("UNWATCH", "WATCH a b", "WATCH c d")
+        self.assertEqual(reply, b"+OK\r\n+OK\r\n-ERR a connection may watch 3 keys at most\r\n")
 
     def test_a_lost_connection_leaves_nothing(self) -> None:
         """The watch of a client that is gone is forgotten."""

@@ -33,7 +33,7 @@ class WatchTests(SynchronousTestCase):
 
     def test_a_write_before_it(self) -> None:
         """It is no reason for null, however late it is proposed."""
-        for write in ("SET k 1", "GETDEL k"):
+        for write in ("SET k 1", "GETDEL k", "FLUSHALL"):
             self.client.transport.clear()
             self.client.send("GET a", write, "WATCH k", "MULTI", "GET k", "EXEC")
             self.assertNotIn(NULL, self.finish(self.client))
@@ -60,6 +60,32 @@ class WatchTests(SynchronousTestCase):
                 self.client.send(before, "MULTI", inside, "EXEC", "SET k 2")
                 self.assertNotIn(NULL, self.finish(self.client))
 
+    def test_a_transaction_without_commands_of_the_machine(self) -> None:
+        """It has its place too, and what is in it is done if it is not null."""
+        for inside in (["PING"], []):
+            self.client.transport.clear()
+            self.client.send("GET a", "WATCH k", "SET k 2", "MULTI", *inside, "EXEC")
+            self.assertTrue(self.finish(self.client).endswith(NULL))
+        self.client.transport.clear()
+        self.client.send("GET a", "WATCH k", "MULTI", "PING", "EXEC")
+        self.assertTrue(self.finish(self.client).endswith(b"*1\r\n+PONG\r\n"))
+
+    def test_null_does_nothing(self) -> None:
+        """Nor do the commands of the node."""
+        for other, name in (("SET k other", b"$-1\r\n"), ("SET j other", b"$3\r\nbob\r\n")):
+            self.client.ask("WATCH k")
+            self.client.send("GET a", "MULTI", "CLIENT SETNAME bob", "SET k mine", "EXEC")
+            self.other.send(other)
+            self.cluster.advance(0.1)
+            self.assertEqual(self.client.ask("CLIENT GETNAME"), name)
+
+    def test_commands_that_fail_inside(self) -> None:
+        """However they do, nothing is watched any more."""
+        for number in ("9" * 5000, "1"):
+            self.client.ask("WATCH k")
+            reply = self.client.ask("MULTI", f"SELECT {number}", "SET k 1", "EXEC")
+            self.assertTrue(reply.endswith(b"*2\r\n-ERR DB index is out of range\r\n+OK\r\n"))
+
     def test_it_ends_while_it_waits(self) -> None:
         """What is not to be watched any more is not registered when its turn comes."""
         self.client.send("GET a", "WATCH k", "UNWATCH", "SET k 1", "MULTI", "GET k", "EXEC")
@@ -85,3 +111,30 @@ class WatchTests(SynchronousTestCase):
         self.client.send("GET a", "MULTI", "SET k mine", "EXEC")
         self.cluster.wait_until(lambda: self.client.received.count(b"-") == 2, 5)
         self.assertIn(b"+QUEUED\r\n-", self.client.received)
+
+
+class LowTests(SynchronousTestCase):
+    """Reads at low tell of what is applied, which may be less than a new leader's log holds."""
+
+    def test_what_was_proposed_before(self) -> None:
+        """WATCH answers when it is applied: no value from before comes behind it."""
+        cluster = MemoryCluster(KV, consistency=Consistency.LOW)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        leader = cluster.leader()
+        first = Client(cluster, leader)
+        first.ask("SET k 1")
+        cluster.advance(0.1)
+        member = (leader + 1) % 3
+        to = cluster.nodes[member]
+        assert to.raft is not None
+        raft = to.raft
+        first.send("SET k 100", f"RAFTTRANSFER {to.options.address}")
+        scheduler = cluster.world.scheduler
+        while raft.leader is None:
+            scheduler.run_until(scheduler.now + 0.0001)
+        self.assertLess(to.applying.last_applied, raft.log.last_index)
+        second = Client(cluster, member)
+        second.send("WATCH k", "GET k", "MULTI", "SET k 2", "EXEC")
+        cluster.advance(0.5)
+        self.assertEqual(second.received.split(b"\r\n")[:3], [b"+OK", b"$3", b"100"])
