@@ -11,7 +11,7 @@ from benchmarks.cells import Cell, Load
 from benchmarks.cluster import Cluster, Node, Shape
 from benchmarks.drivers import Driver, fill
 from benchmarks.load import keys_of
-from benchmarks.processes import BenchmarkError, Process, Usage
+from benchmarks.processes import STOLEN, BenchmarkError, Process, Usage, processor_ticks
 
 MIB = 1024 * 1024
 
@@ -24,6 +24,16 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def spent(before: Usage, after: Usage, requests: int) -> float:
     """Return CPU milliseconds per 1000 requests, which is seconds per million."""
     return round((after.cpu - before.cpu) * 1e6 / max(requests, 1), 3)
+
+
+def stolen(before: list[int], after: list[int]) -> float:
+    """Return which part of the processors' time their host gave to others, 0 to 1.
+
+    Args:
+        before, after: the kernel's counts (``processes.processor_ticks``).
+    """
+    ticks = [new - old for old, new in zip(before, after, strict=True)]
+    return round(ticks[STOLEN] / max(sum(ticks), 1), 4)
 
 
 def measure_load(
@@ -42,7 +52,9 @@ def measure_load(
     found = []
     for _ in range(runs):
         before = {name: [p.usage() for p in group] for name, group in processes.items()}
+        ticks = processor_ticks()
         figures = driver.run(port, load, requests)
+        figures["stolen"] = stolen(ticks, processor_ticks())
         for name, group in processes.items():
             after = [p.usage() for p in group]
             pairs = list(zip(before[name], after, strict=True))

@@ -52,6 +52,16 @@ def wait_until(
     return time.monotonic() - began
 
 
+STOLEN = 7
+"""Place of the time that the host of a virtual machine gave to others."""
+
+
+def processor_ticks() -> list[int]:
+    """Return the kernel's counts of what all processors did, in ticks (proc(5), /proc/stat)."""
+    line = Path("/proc/stat").read_text().splitlines()[0]
+    return [int(ticks) for ticks in line.split()[1:9]]
+
+
 @dataclass
 class Usage:
     """What a process has used.

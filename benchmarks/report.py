@@ -24,6 +24,7 @@ COLUMNS = (
     ("p99_ms", "p99 ms", "{:.3g}"),
     ("leader_cpu_ms_per_1000", "leader ms/1000", "{:.3g}"),
     ("follower_cpu_ms_per_1000", "follower ms/1000", "{:.3g}"),
+    ("stolen", "stolen", "{:.0%}"),
     ("leader_mib", "leader MiB", "{:.0f}"),
     ("follower_mib", "follower MiB", "{:.0f}"),
 )

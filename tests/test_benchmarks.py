@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import cells, load, measure, report
-from benchmarks.processes import Process, Usage
+from benchmarks.processes import Process, Usage, processor_ticks
 
 
 class CellsTests(SynchronousTestCase):
@@ -46,6 +46,13 @@ class FiguresTests(SynchronousTestCase):
     def test_processor_time(self) -> None:
         """CPU is milliseconds per 1000 requests."""
         self.assertEqual(measure.spent(Usage(1.0, 0, 0), Usage(3.0, 0, 0), 100_000), 20.0)
+
+    def test_time_that_the_host_took(self) -> None:
+        """It is a part of all time, of which the kernel keeps counts."""
+        self.assertEqual(measure.stolen([5] * 8, [5, 5, 5, 65, 5, 5, 5, 25]), 0.25)
+        self.assertEqual(measure.stolen([5] * 8, [5] * 8), 0.0)
+        self.assertEqual(len(processor_ticks()), 8)
+        self.assertGreater(sum(processor_ticks()), 0)
 
     def test_usage_of_a_process(self) -> None:
         """Time and memory come from the kernel, whatever the name of the process has in it."""

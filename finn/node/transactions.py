@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from finn.errors import CommandError
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter, Watching
-from finn.resp.replies import null_array_reply, pack_command
+from finn.resp.replies import OK_REPLY, null_array_reply, pack_command
 from finn.resp.values import OK
 from finn.table import Kind
 
@@ -277,9 +277,12 @@ class Transactions:
         node.dispatch.propose_for(connection, run, payload, len(packed) + 2)
 
     def _answer(self, connection: Any, queued: Queued) -> list[tuple[int, bytes]]:
-        """Run the commands of the node."""
+        """Run the commands of the node; of UNWATCH nothing is left to do."""
+        dispatch = self._node.dispatch
         return [
-            (place, self._node.dispatch.answer_now(connection, cmd, builtin))
+            (place, OK_REPLY)
+            if cmd[0].upper() == b"UNWATCH"
+            else (place, dispatch.answer_now(connection, cmd, builtin))
             for place, cmd, builtin in queued.builtins
         ]
 

@@ -79,6 +79,14 @@ class WatchTests(SynchronousTestCase):
             self.cluster.advance(0.1)
             self.assertEqual(self.client.ask("CLIENT GETNAME"), name)
 
+    def test_unwatch_inside(self) -> None:
+        """It does not end a watch that begins behind EXEC."""
+        self.client.ask("WATCH k")
+        self.client.send("GET a", "MULTI", "UNWATCH", "SET k 1", "EXEC", "WATCH j")
+        self.assertTrue(self.finish(self.client).endswith(b"*2\r\n+OK\r\n+OK\r\n+OK\r\n"))
+        self.other.ask("SET j 1")
+        self.assertTrue(self.client.ask("MULTI", "GET j", "EXEC").endswith(NULL))
+
     def test_commands_that_fail_inside(self) -> None:
         """However they do, nothing is watched any more."""
         for number in ("9" * 5000, "1"):
