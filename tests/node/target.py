@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 
 from finn.errors import NotApplied, OutcomeUnknown
 from finn.machines.kv import KV
-from finn.protocols.handshake import Dialling, HandshakeReader, LinkIdentity
 from finn.protocols.wire import frame
 from finn.testing.cluster import MemoryCluster
+from tests.node.peers import shake_hands
 
 SECRET = "secret"
 TURN = 0.002
@@ -107,17 +107,8 @@ class Target:
         target, source = (leader, other) if to_leader else (other, leader)
         node = cluster.nodes[target]
         claimed = cluster.nodes[source].identity.node_id if known else 0xABCDEF
-        identity = LinkIdentity(claimed, node.identity.cluster_id, ":1", 1, SECRET, fresh=not known)
-        dialling = Dialling(identity, node.identity.node_id, kind, b"n" * 32, lambda: b"")
         protocol, transport = self._connect(node)
-        reader = HandshakeReader()
-        protocol.dataReceived(frame(dialling.hello))
-        for _ in range(2):
-            reader.feed(transport.value())
-            transport.clear()
-            got = reader.next()
-            if isinstance(got, list):
-                protocol.dataReceived(frame(dialling.receive(got)))
+        shake_hands(node, protocol, transport, claimed, kind, SECRET, fresh=not known)
         self._feed(protocol, transport, chunks)
         cluster.advance(TURN)
         self._end(protocol, transport)

@@ -26,20 +26,20 @@ class WatchTests(SynchronousTestCase):
     def tearDown(self) -> None:
         self.assertFalse(self.cluster.nodes[self.leader].transactions.watching)
 
-    def finish(self, client: Client) -> bytes:
-        """Let all be answered, and return the replies that came since."""
+    def finish(self) -> bytes:
+        """Let all be answered, and return what the client has got."""
         self.cluster.advance(0.1)
-        return client.received
+        return self.client.received
 
     def test_a_write_before_it(self) -> None:
         """It is no reason for null, however late it is proposed."""
         for write in ("SET k 1", "GETDEL k", "FLUSHALL"):
             self.client.transport.clear()
             self.client.send("GET a", write, "WATCH k", "MULTI", "GET k", "EXEC")
-            self.assertNotIn(NULL, self.finish(self.client))
+            self.assertNotIn(NULL, self.finish())
         self.client.transport.clear()
         self.client.send("GET a", "WATCH k", "SET k 2", "MULTI", "GET k", "EXEC")
-        self.assertTrue(self.finish(self.client).endswith(NULL))
+        self.assertTrue(self.finish().endswith(NULL))
 
     def test_a_write_before_the_place_of_a_transaction(self) -> None:
         """It is seen even where EXEC came before it, but has to wait."""
@@ -48,7 +48,7 @@ class WatchTests(SynchronousTestCase):
             self.client.transport.clear()
             self.client.send("GET a", "MULTI", inside, "EXEC")
             self.other.send("SET k other")
-            self.assertTrue(self.finish(self.client).endswith(NULL))
+            self.assertTrue(self.finish().endswith(NULL))
             self.assertEqual(self.other.ask("GET k"), b"$5\r\nother\r\n")
 
     def test_a_write_behind_it(self) -> None:
@@ -58,17 +58,17 @@ class WatchTests(SynchronousTestCase):
                 self.client.ask("WATCH k")
                 self.client.transport.clear()
                 self.client.send(before, "MULTI", inside, "EXEC", "SET k 2")
-                self.assertNotIn(NULL, self.finish(self.client))
+                self.assertNotIn(NULL, self.finish())
 
     def test_a_transaction_without_commands_of_the_machine(self) -> None:
         """It has its place too, and what is in it is done if it is not null."""
         for inside in (["PING"], []):
             self.client.transport.clear()
             self.client.send("GET a", "WATCH k", "SET k 2", "MULTI", *inside, "EXEC")
-            self.assertTrue(self.finish(self.client).endswith(NULL))
+            self.assertTrue(self.finish().endswith(NULL))
         self.client.transport.clear()
         self.client.send("GET a", "WATCH k", "MULTI", "PING", "EXEC")
-        self.assertTrue(self.finish(self.client).endswith(b"*1\r\n+PONG\r\n"))
+        self.assertTrue(self.finish().endswith(b"*1\r\n+PONG\r\n"))
 
     def test_null_does_nothing(self) -> None:
         """Nor do the commands of the node."""
@@ -83,7 +83,7 @@ class WatchTests(SynchronousTestCase):
         """It does not end a watch that begins behind EXEC."""
         self.client.ask("WATCH k")
         self.client.send("GET a", "MULTI", "UNWATCH", "SET k 1", "EXEC", "WATCH j")
-        self.assertTrue(self.finish(self.client).endswith(b"*2\r\n+OK\r\n+OK\r\n+OK\r\n"))
+        self.assertTrue(self.finish().endswith(b"*2\r\n+OK\r\n+OK\r\n+OK\r\n"))
         self.other.ask("SET j 1")
         self.assertTrue(self.client.ask("MULTI", "GET j", "EXEC").endswith(NULL))
 
@@ -97,7 +97,7 @@ class WatchTests(SynchronousTestCase):
     def test_it_ends_while_it_waits(self) -> None:
         """What is not to be watched any more is not registered when its turn comes."""
         self.client.send("GET a", "WATCH k", "UNWATCH", "SET k 1", "MULTI", "GET k", "EXEC")
-        self.assertTrue(self.finish(self.client).endswith(b"*1\r\n$1\r\n1\r\n"))
+        self.assertTrue(self.finish().endswith(b"*1\r\n$1\r\n1\r\n"))
         self.client.send("GET a", "WATCH k")
         self.client.protocol.connectionLost()
         self.cluster.advance(0.1)
