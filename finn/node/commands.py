@@ -165,9 +165,6 @@ def watch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Make the next EXEC answer null if one of the keys is written before it."""
     if connection.transaction is not None:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    refusal = node.dispatch.refusal()
-    if refusal is not None:
-        raise refusal
     return node.transactions.watch(connection, cmd[1:])
 
 

@@ -148,16 +148,20 @@ class Transactions:
             Fires with OK once everything proposed before is applied.
 
         Raises:
-            CommandError: the connection watches too many.
+            FinnError: the connection watches too many, or this node does not lead. Who sends EXEC
+                all the same gets null.
         """
+        node = self._node
         watch = self._of.get(connection)
-        wanted = watch.wanted if watch is not None else set()
-        if len(wanted) + len({*keys} - wanted) > MAX_WATCHED:
-            raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
         if watch is None:
             watch = self._of[connection] = Watch(self._watchers, self._open)
+        refusal = node.dispatch.refusal()
+        if len(watch.wanted) + len({*keys} - watch.wanted) > MAX_WATCHED:
+            refusal = CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
+        if refusal is not None:
+            watch.dirty = True
+            raise refusal
         watch.wanted.update(keys)
-        node = self._node
         before = connection.last_run
         if self._is_all_applied() and (before is None or before.ended):
             watch.register(keys)

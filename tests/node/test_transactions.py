@@ -273,12 +273,17 @@ class ClusterTests(SynchronousTestCase):
         cluster.wait_until(lambda: all(cluster.machine(n).rows == leader for n in range(3)))
 
     def test_followers_name_the_leader(self) -> None:
-        """On a follower EXEC of writes and WATCH answer TRY, EXEC of reads too."""
+        """On a follower EXEC of writes and WATCH answer TRY, EXEC of reads too.
+
+        But EXEC behind a WATCH that was refused is null: who follows TRY from there would send
+        the leader a transaction that depends on nothing.
+        """
         cluster = self.cluster()
         leader = cluster.leader()
         client = Client(cluster, (leader + 1) % 3)
         wanted = b"-TRY %b\r\n" % cluster.nodes[leader].options.address.encode()
         self.assertEqual(client.ask("WATCH k"), wanted)
+        self.assertEqual(client.ask("MULTI", "SET k 1", "EXEC"), b"+OK\r\n+QUEUED\r\n*-1\r\n")
         self.assertEqual(client.ask("MULTI", "SET k 1", "EXEC"), b"+OK\r\n+QUEUED\r\n" + wanted)
         self.assertEqual(client.ask("MULTI", "GET k", "EXEC"), b"+OK\r\n+QUEUED\r\n" + wanted)
 
@@ -332,6 +337,7 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(reply, b"+OK\r\n+OK\r\n")
         reply = client.ask("UNWATCH", "WATCH a b", "WATCH c d")
         self.assertEqual(reply, b"+OK\r\n+OK\r\n-ERR a connection may watch 3 keys at most\r\n")
+        self.assertTrue(client.ask("MULTI", "SET a 1", "EXEC").endswith(b"*-1\r\n"))
 
     def test_a_lost_connection_leaves_nothing(self) -> None:
         """The watch of a client that is gone is forgotten."""

@@ -111,6 +111,18 @@ class WatchTests(SynchronousTestCase):
         self.cluster.wait_until(self.cluster.settled)
         self.assertEqual(self.cluster.execute("EXISTS", "k"), 0)
 
+    def test_it_is_refused(self) -> None:
+        """The next transaction is null, even if it would be run, and those after it are not."""
+        member = (self.leader + 1) % 3
+        other = Client(self.cluster, member)
+        self.assertTrue(other.ask("WATCH k").startswith(b"-TRY "))
+        transfer = f"RAFTTRANSFER {self.cluster.nodes[member].options.address}"
+        self.assertEqual(self.client.ask(transfer), b"+OK\r\n")
+        self.cluster.wait_until(lambda: self.cluster.leader() == member)
+        for end in (NULL, b"*1\r\n+OK\r\n"):
+            reply = other.ask("MULTI", "SET k 1", "EXEC")
+            self.assertTrue(reply.endswith(end), reply)
+
     def test_a_leader_that_fails_before_the_place(self) -> None:
         """The transaction is refused, and its watch forgotten."""
         self.client.ask("WATCH k")
