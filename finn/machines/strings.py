@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import setitem
+from typing import Any
 from zlib import crc32
 
 from finn.declarative import Call, read, write
 from finn.errors import CommandError, WrongArity
+from finn.machines.deadlines import NEVER
 from finn.machines.numeric import (
     INT_MAX,
     INT_MIN,
@@ -68,6 +71,13 @@ class Strings(ShardedState):
         if call.now >= self.next_expiry:
             return [self.set_(call, key, value) for key, value in zip(keys, values, strict=True)]
         writable, all_expiries = self.writable, self.expiries
+        if self.next_expiry == NEVER:
+            shards: list[Any] = [writable[crc32(key) & MASK] for key in keys]
+            try:
+                any(map(setitem, shards, keys, values))  # no step of Python for each key
+                return [OK] * len(keys)
+            except TypeError:
+                pass  # a shard has to be copied first; what is set by now is set once more
         for key, value in zip(keys, values, strict=True):
             number = crc32(key) & MASK
             shard = writable[number]

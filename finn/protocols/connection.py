@@ -60,6 +60,13 @@ class ClientConnection(ReplyPipeline):
         gathers: they may: a command came, and not lately what only looked like those of others.
     """
 
+    __slots__ = (
+        "admitted", "authenticated", "commands_count", "context", "created_at", "gathers", "id",
+        "is_gathered", "last_run", "library", "library_version", "name", "peer", "restricted",
+        "resp3", "transaction", "undecided",
+        "_active", "_again", "_command_size", "_dispatcher", "_handshaken", "_made", "_partial",
+        "_postponed", "_progress", "_reader", "_reads_little", "_successor", "_unproven",
+    )  # fmt: skip
     log = Logger()
 
     def __init__(self, factory: ClientFactory, number: int, peer: str) -> None:

@@ -26,6 +26,10 @@ class ReplyPipeline(Protocol):
             more while they are small.
     """
 
+    __slots__ = (
+        "closing", "factory", "owed", "portion", "_closed_at", "_dirty", "_out", "_output",
+        "_paused", "_pending", "_queued", "_reading", "_slots",
+    )  # fmt: skip
     factory: ClientFactory
 
     def __init__(self, factory: ClientFactory) -> None:
@@ -83,8 +87,9 @@ class ReplyPipeline(Protocol):
     def slot_filled(self, slot: Slot, size: int) -> None:
         """Note that a slot has its data (called by the slot)."""
         self._queued += size
-        if self._slots[0] is slot:
-            self.mark_dirty()
+        if self._slots[0] is slot and not self._dirty:
+            self._dirty = True
+            self.factory.dirty.append(self)
 
     def mark_dirty(self) -> None:
         """Have the factory's next ``flush`` write what is ready."""
@@ -115,11 +120,21 @@ class ReplyPipeline(Protocol):
     def flush(self) -> None:
         """Write what is ready, in one piece."""
         self._dirty = False
-        slots = self._slots
-        output = self._output
-        if slots:
-            self._settle()
-        if self._out:
+        slots, out, output = self._slots, self._out, self._output
+        while slots:
+            head = slots[0]
+            if head is None:
+                break
+            if isinstance(head, bytes):
+                out.append(head)
+                self._pending -= 1
+            elif head.data is None:
+                break
+            else:
+                out.append(head.data)
+                self._pending -= head.count
+            slots.popleft()
+        if out:
             self._write_out()
         if slots and slots[0] is None:
             output.close()
@@ -150,22 +165,6 @@ class ReplyPipeline(Protocol):
         elif self.portion < MANY:
             self.portion *= 2
         self._output.write(data)
-
-    def _settle(self) -> None:
-        """Move the replies before the first open slot to the output."""
-        slots = self._slots
-        out = self._out
-        while slots:
-            head = slots[0]
-            if isinstance(head, bytes):
-                out.append(head)
-                self._pending -= 1
-            elif head is None or head.data is None:
-                return
-            else:
-                out.append(head.data)
-                self._pending -= head.count
-            slots.popleft()
 
     # -- the end ------------------------------------------------------------------------------
 
