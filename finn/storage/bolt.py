@@ -17,7 +17,7 @@ from finn.errors import CommandError, CorruptLog, DataDirectoryError, DiskFailed
 from finn.interfaces import IDisk
 from finn.options import Durability
 from finn.storage.files import OSFiles
-from finn.storage.kvengine import Batch, report
+from finn.storage.kvengine import Batch, Translated, report
 from finn.storage.kvstore import KeyValueStore
 
 NAME = "bolt"
@@ -35,34 +35,6 @@ def _import() -> Any:
     except ImportError:
         raise MissingExtra("the bolt backend", "lmdb", "bolt") from None
     return lmdb
-
-
-class _Errors:
-    """Turns LMDB's errors into ours, around whatever is asked of it.
-
-    No generator: when a scan ends early, contextlib's managers leave a cycle of references behind
-    in Python 3.10. It keeps the transaction, and LMDB has few places for readers.
-    """
-
-    def __init__(self, lmdb: Any, path: str) -> None:
-        self._lmdb = lmdb
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        lmdb = self._lmdb
-        damages = (
-            lmdb.CorruptedError,
-            lmdb.InvalidError,
-            lmdb.PageNotFoundError,
-            lmdb.VersionMismatchError,
-        )
-        if isinstance(error, damages):
-            raise CorruptLog(os.path.join(self._path, "data.mdb"), 0, str(error)) from None
-        if isinstance(error, lmdb.Error):
-            raise DiskFailed(str(error)) from None
 
 
 class LMDBEngine:
@@ -161,8 +133,20 @@ class LMDBEngine:
         with self._errors():
             self._env.close()
 
-    def _errors(self) -> _Errors:
-        return _Errors(self._lmdb, self.path)
+    def _errors(self) -> Translated:
+        return Translated(self._ours)
+
+    def _ours(self, error: BaseException) -> Exception | None:
+        lmdb = self._lmdb
+        damages = (
+            lmdb.CorruptedError,
+            lmdb.InvalidError,
+            lmdb.PageNotFoundError,
+            lmdb.VersionMismatchError,
+        )
+        if isinstance(error, damages):
+            return CorruptLog(os.path.join(self.path, "data.mdb"), 0, str(error))
+        return DiskFailed(str(error)) if isinstance(error, lmdb.Error) else None
 
 
 class BoltStore(KeyValueStore):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 from twisted.internet.defer import Deferred
@@ -75,6 +75,28 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close."""
+
+
+class Translated:
+    """Turns a database's errors into ours, around whatever is asked of it.
+
+    No generator: when a scan ends early, contextlib's managers leave a cycle of references behind
+    in Python 3.10. It keeps what the database read from, and LMDB has few places for readers.
+
+    Args:
+        translate: returns our error for one of the database's, None for any other.
+    """
+
+    def __init__(self, translate: Callable[[BaseException], Exception | None]) -> None:
+        self._translate = translate
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        ours = None if error is None else self._translate(error)
+        if ours is not None:
+            raise ours from None
 
 
 class ByteCount:

@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -20,7 +19,7 @@ from finn.errors import CorruptLog, DataDirectoryError, DiskFailed, MissingExtra
 from finn.interfaces import IDisk
 from finn.options import Durability
 from finn.storage.files import OSFiles
-from finn.storage.kvengine import Batch, report
+from finn.storage.kvengine import Batch, Translated, report
 from finn.storage.kvstore import KeyValueStore
 
 NAME = "leveldb"
@@ -132,20 +131,21 @@ class LevelDBEngine:
         with self._errors():
             self._db.close()
 
-    @contextmanager
-    def _errors(self) -> Generator[None, None, None]:
-        """Turn LevelDB's errors into ours."""
+    def _errors(self) -> Translated:
+        return Translated(self._ours)
+
+    def _ours(self, error: BaseException) -> Exception | None:
         plyvel = self._plyvel
-        try:
-            yield
-        except plyvel.CorruptionError as error:
-            raise CorruptLog(self.path, 0, _text(error)) from None
-        except plyvel.IOError as error:
-            if "lock " in str(error):
-                raise DataDirectoryError(f"{self.path} is in use: {_text(error)}") from None
-            raise DiskFailed(_text(error)) from None
-        except (plyvel.Error, OSError) as error:
-            raise DiskFailed(f"{self.path}: {_text(error)}") from None
+        if not isinstance(error, (plyvel.Error, OSError)):
+            return None
+        text = _text(error)
+        if isinstance(error, plyvel.CorruptionError):
+            return CorruptLog(self.path, 0, text)
+        if not isinstance(error, plyvel.IOError):
+            return DiskFailed(f"{self.path}: {text}")
+        if "lock " in str(error):
+            return DataDirectoryError(f"{self.path} is in use: {text}")
+        return DiskFailed(text)
 
 
 def _text(error: Exception) -> str:
