@@ -88,6 +88,9 @@ class IMachine(Interface):
     def command(applier: IApplier, conn: IConnection | None, cmd: list[bytes]) -> Any:
         """Run one command; ``cmd[0]`` is its name as the client spelled it.
 
+        Those of a transaction are called when EXEC comes. Where EXEC turns out to be null, what
+        they asked to apply is not done; what they did without asking is.
+
         Raises:
             finn.errors.UnknownCommand: no such command.
             finn.errors.WrongArity: wrong number of arguments.

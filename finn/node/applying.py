@@ -337,16 +337,19 @@ class Applying:
     def _apply_calls(
         self, run: Transaction, calls: list[OpaqueCall], entry: Entry, position: int
     ) -> None:
-        """Apply a transaction of an ``IMachine``; its reads and local commands run in between."""
+        """Apply a transaction of an ``IMachine``; its reads and local commands run in between.
+
+        Whoever was told that the outcome is unknown is told nothing more.
+        """
         commands = iter(run.commands)
         replies: list[bytes] = []
         for call in calls:
-            if call.mutate is None:
-                replies.append(call.reply_now(None))
-                continue
-            value, ok = self.host.mutate(next(commands), entry.time, entry.seed, position)
-            position += 1
-            replies.append(call.reply_now(value, None if ok else CommandError(value)))
+            value, ok = None, True
+            if call.mutate is not None:
+                value, ok = self.host.mutate(next(commands), entry.time, entry.seed, position)
+                position += 1
+            if not run.ended:
+                replies.append(call.reply_now(value, None if ok else CommandError(value)))
         run.complete(replies)
 
     def _apply_record(self, entry: Entry) -> Generator[None, None, None]:

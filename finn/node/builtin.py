@@ -37,13 +37,15 @@ class Builtin:
         before_auth: allowed before AUTH.
         immediate: runs at once between MULTI and EXEC.
         queues: may be queued between MULTI and EXEC: it answers at once, and runs when EXEC comes.
+        changes: subcommands that may not, as they change something, and EXEC may still turn out
+            to be null.
         manages: changes the cluster or the node; refused to the ``client`` role.
         yields: a machine's command of the same name goes first.
     """
 
     __slots__ = (
         "name", "low", "high", "run", "summary", "usage", "group",
-        "before_auth", "immediate", "queues", "manages", "yields",
+        "before_auth", "immediate", "queues", "changes", "manages", "yields",
     )  # fmt: skip
     kind = BUILTIN
     convert = None
@@ -60,6 +62,7 @@ class Builtin:
         before_auth: bool = False,
         immediate: bool = False,
         queues: bool = False,
+        changes: tuple[bytes, ...] = (),
         manages: bool = False,
         yields: bool = False,
     ) -> None:
@@ -73,8 +76,13 @@ class Builtin:
         self.before_auth = before_auth
         self.immediate = immediate
         self.queues = queues
+        self.changes = changes
         self.manages = manages
         self.yields = yields
+
+    def may_queue(self, command: list[bytes]) -> bool:
+        """Say whether a command of this row may be part of a transaction."""
+        return self.queues and not (len(command) > 1 and command[1].upper() in self.changes)
 
 
 class BuiltinTable(dict[bytes, Builtin]):

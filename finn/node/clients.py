@@ -119,7 +119,10 @@ def reset(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return Simple("RESET")
 
 
-@_command("CLIENT", 1, -1, "subcommand [argument ...]", queues=True)
+@_command(
+    "CLIENT", 1, -1, "subcommand [argument ...]",
+    queues=True, changes=(b"SETNAME", b"SETINFO", b"KILL"),
+)  # fmt: skip
 def client(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Tell about connections: ID, INFO, LIST, GETNAME, SETNAME, SETINFO, KILL, NO-EVICT."""
     return subcommand(_SUBCOMMANDS, cmd)(node, connection, cmd[2:])

@@ -255,8 +255,9 @@ class Dispatch:
         """Say why this node cannot lead a request, or None when it can."""
         raft = self._node.raft
         if raft is None:
-            failed = self._node.failure is not None
-            return NotReady("ERR node has failed") if failed else NotReady()
+            if self._node.failure is not None:
+                return NotReady("ERR node has failed")
+            return NotReady("ERR node is stopping") if self._node.stopping else NotReady()
         if raft.leader is not None:
             return None
         if raft.removed:

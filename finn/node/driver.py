@@ -340,7 +340,12 @@ class Driver:
         self._node.server.flush()
 
     def refuse_all(self, unknown: str) -> None:
-        """Fail everything that waits, truthfully: queued work is withdrawn, the rest unknown."""
+        """Fail everything that waits, truthfully: queued work is withdrawn, the rest unknown.
+
+        And what waits for that, or comes now, is refused: nobody would see to it.
+        """
+        self._node.raft = None
+        self.turns += 1
         self._node.proposals.withdraw(NotReady("ERR node is stopping"))
         self._node.proposals.forget(OutcomeUnknown(unknown))
         self._node.applying.abandon(OutcomeUnknown(unknown))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finn.declarative import Call
 from finn.errors import NotLeader, NotReady, Removed
 from finn.node.reads import Reads
-from finn.node.runs import OpaqueRun, Run, Transaction
+from finn.node.runs import OpaqueRun, Run, Transaction, Waiter, fail_read
 from finn.options import Consistency
 
 if TYPE_CHECKING:
@@ -113,10 +113,19 @@ class Reading(Reads):
     def _tick(self, run: Run, level: Consistency, now: float) -> None:
         """Append an empty entry, which carries the leader's clock to every node."""
         node = self._node
-        node.proposals.add(Run(_Ticked(node, run, level), [], False, now), b"", 0, now)
+        waiter = Waiter(lambda data: None)
+        waiter.deferred.addCallbacks(
+            lambda _: self._reached(run, level), lambda failure: fail_read(run, failure.value)
+        )
+        node.proposals.add(Run(waiter, [], False, now), b"", 0, now)
 
-    def ticked(self, run: Run, level: Consistency) -> None:
-        """Serve a read whose empty entry is applied, or find out why it was not."""
+    def _reached(self, run: Run, level: Consistency) -> None:
+        """Go on behind the empty entry, which is being applied."""
+        node = self._node
+        self.after(node.applying.reached, run, node.now(), lambda r: self._ticked(r, level))
+
+    def _ticked(self, run: Run, level: Consistency) -> None:
+        """Serve a read whose empty entry is applied."""
         node = self._node
         refusal = node.dispatch.refusal()
         if refusal is not None:
@@ -159,19 +168,3 @@ class Reading(Reads):
             return replies[0]
         except BaseException as e:
             return host.failed(command[0], e)
-
-
-class _Ticked:
-    """The slot of an empty entry: once that is applied, the read is tried again."""
-
-    def __init__(self, node: Node, run: Run, level: Consistency) -> None:
-        self._node, self._run, self._level = node, run, level
-
-    def fill(self, data: bytes) -> None:
-        """Go on behind the entry, which is being applied; or at once if there was none."""
-        node, run, level = self._node, self._run, self._level
-        if data.startswith(b"-"):
-            node.reading.ticked(run, level)  # finds out what is the matter
-        else:
-            index = node.applying.reached
-            node.reading.after(index, run, node.now(), lambda r: node.reading.ticked(r, level))

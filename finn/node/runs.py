@@ -113,23 +113,27 @@ class Run:
         return self.slot is None
 
     def complete(self, replies: Sequence[bytes]) -> None:
-        """Give the replies, one per command, in order."""
-        slot = self.slot
-        if slot is not None:
-            self.slot = None
-            slot.fill(replies[0] if len(replies) == 1 else b"".join(replies))
-            if self.followers is not None:
-                self._go_on()
+        """Give the replies, one per command or, of several clients, per client, in order."""
+        self._give(replies)
+        self.commands = ()  # each client keeps its last run
 
     def fail(self, error: BaseException) -> None:
-        """Answer every command with the same error."""
+        """Answer every command with the same error; an entry may still be applied after that."""
         slot = self.slot
         if type(slot) is Waiter:
             self.slot = None
             slot.fail(error)
             self._go_on()
         elif slot is not None:
-            self.complete([encode_error(error_text(error))] * len(self.commands))
+            self._give([encode_error(error_text(error))] * len(self.commands))
+
+    def _give(self, replies: Sequence[bytes]) -> None:
+        slot = self.slot
+        if slot is not None:
+            self.slot = None
+            slot.fill(replies[0] if len(replies) == 1 else b"".join(replies))
+            if self.followers is not None:
+                self._go_on()
 
     def then(self, action: Callable[[], None]) -> None:
         """Call ``action`` once this run has ended."""
@@ -171,15 +175,6 @@ class CrowdRun(Run):
         super().__init__(slots, commands, resp3, created)
         self.parts = parts
 
-    def complete(self, replies: Sequence[bytes]) -> None:
-        """Give the replies, one per command or one per client, in order."""
-        self._give(replies)
-        self.commands = ()  # each client keeps its last run
-
-    def fail(self, error: BaseException) -> None:
-        """Answer every command with the same error; an entry may still be applied after that."""
-        self._give([encode_error(error_text(error))] * len(self.commands))
-
     def _give(self, replies: Sequence[bytes]) -> None:
         slots, parts = self.slot, self.parts
         if slots is not None:
@@ -207,6 +202,11 @@ def by_parts(replies: Sequence[bytes], parts: Sequence[int]) -> Sequence[bytes]:
     return [b"".join(islice(rest, count)) for count in parts]
 
 
+def fail_read(run: Run, error: BaseException) -> None:
+    """Fail a read for what was the error of a write: a read is never of unknown outcome."""
+    run.fail(NotLeader() if isinstance(error, OutcomeUnknown) else error)
+
+
 class Placed:
     """A read at its place between the writes of an entry that was not proposed yet when it came.
 
@@ -230,8 +230,7 @@ class Placed:
             self._serve(self._run)
 
     def fail(self, error: BaseException) -> None:
-        """A read is never of unknown outcome."""
-        self._run.fail(NotLeader() if isinstance(error, OutcomeUnknown) else error)
+        fail_read(self._run, error)
 
 
 class Transaction(Run):
@@ -266,6 +265,7 @@ class Transaction(Run):
             for place, data in self.extras:
                 replies.insert(place, data)
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
+        self.calls = None
 
     def give_up(self) -> None:
         """Answer EXEC with null: what it depends on was written."""
@@ -278,10 +278,12 @@ class Transaction(Run):
 
     def fail(self, error: BaseException) -> None:
         """Answer EXEC with an error: nothing was applied, or nobody knows."""
+        if self.ended:
+            return
         if self.watch is not None:
             self.watch.end()
         self._tell(error)
-        Run.complete(self, [encode_error(error_text(error))])
+        self._give([encode_error(error_text(error))])
 
 
 class Watching(Run):
@@ -381,6 +383,7 @@ class OpaqueRun(Run):
             self.slot = None
             self.call.succeed(value)
             self._go_on()
+        self.commands = ()
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

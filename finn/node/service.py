@@ -241,10 +241,9 @@ class Node(MultiService):
         else:
             self.log.critical("{error}", error=str(error) or type(error).__name__)
         if self.driver is not None:
-            self.driver.abandon("node failed")
-        # From here on nothing is answered but errors; the closed port tells the other members.
-        self.raft = None
+            self.driver.abandon("node failed")  # from here on all is refused
         self.reactor.stop_watching()
+        # This tells the other members.
         if self.port is not None:
             self.port.stopListening()
         for waiting in (self._failing, self._ready, self._leading):

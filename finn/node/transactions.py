@@ -8,15 +8,15 @@ until the transaction itself is. WATCH answers when everything proposed before i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from finn.errors import CommandError
+from finn.errors import CommandError, FinnError
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter, Watching
-from finn.resp.replies import OK_REPLY, null_array_reply, pack_command
+from finn.resp.replies import null_array_reply, pack_command
 from finn.resp.values import OK
 from finn.table import Kind
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 MAX_QUEUED = 10_000
 # Bytes one transaction may hold, as it is one entry.
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
-# Keys one connection may watch.
+# Keys one connection may watch, and their bytes.
 MAX_WATCHED = 100_000
+MAX_WATCHED_BYTES = 16 * 1024 * 1024
 _QUEUEABLE = (Kind.WRITE, Kind.READ, Kind.OPAQUE)
 _MULTI = pack_command([b"MULTI"])
 _EXEC = pack_command([b"EXEC"])
@@ -44,15 +45,14 @@ class Watch:
     Attributes:
         wanted: keys, those of a WATCH that waits for its place too.
         dirty: one of them was written, or may have been.
-        answer: runs the node's own commands of the transaction, once that has its place.
     """
 
-    __slots__ = ("answer", "dirty", "wanted", "_keys", "_open", "_watchers")
+    __slots__ = ("dirty", "wanted", "_bytes", "_keys", "_open", "_watchers")
 
     def __init__(self, watchers: dict[bytes, set[Watch]], still_open: set[Watch]) -> None:
         self.wanted: set[bytes] = set()
         self.dirty = False
-        self.answer: Callable[[], list[tuple[int, bytes]]] | None = None
+        self._bytes = 0
         self._keys: set[bytes] = set()
         self._watchers = watchers
         self._open = still_open
@@ -62,6 +62,23 @@ class Watch:
     def is_registered(self) -> bool:
         """Whether writes count by now."""
         return bool(self._keys)
+
+    def want(self, keys: list[bytes]) -> None:
+        """Note what is to be watched.
+
+        Raises:
+            CommandError: it is too much.
+        """
+        more = {*keys} - self.wanted
+        size = self._bytes + sum(map(len, more))
+        if len(self.wanted) + len(more) > MAX_WATCHED:
+            raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
+        if size > MAX_WATCHED_BYTES:
+            raise CommandError(
+                f"ERR a connection may watch keys of {MAX_WATCHED_BYTES} bytes at most"
+            )
+        self._bytes = size
+        self.wanted |= more
 
     def register(self, keys: list[bytes]) -> None:
         """Note writes to these keys from now on, unless nobody cares any more."""
@@ -108,7 +125,7 @@ class Queued:
             CommandError: it cannot be part of a transaction.
         """
         is_builtin = route.kind == BUILTIN
-        if not (route.queues if is_builtin else route.kind in _QUEUEABLE):
+        if not (route.may_queue(command) if is_builtin else route.kind in _QUEUEABLE):
             raise CommandError("ERR Command not allowed inside a transaction")
         self._bytes += sum(map(len, command))
         if len(self) >= MAX_QUEUED:
@@ -155,13 +172,14 @@ class Transactions:
         watch = self._of.get(connection)
         if watch is None:
             watch = self._of[connection] = Watch(self._watchers, self._open)
-        refusal = node.dispatch.refusal()
-        if len(watch.wanted) + len({*keys} - watch.wanted) > MAX_WATCHED:
-            refusal = CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
-        if refusal is not None:
+        try:
+            refusal = node.dispatch.refusal()
+            if refusal is not None:
+                raise refusal
+            watch.want(keys)
+        except FinnError:
             watch.dirty = True
-            raise refusal
-        watch.wanted.update(keys)
+            raise
         before = connection.last_run
         if self._is_all_applied() and (before is None or before.ended):
             watch.register(keys)
@@ -200,15 +218,17 @@ class Transactions:
         return True
 
     def holds(self, run: Transaction) -> bool:
-        """End the watch of a transaction at its place; if a key was written, end it with null."""
+        """End the watch of a transaction at its place; if a key was written, end it with null.
+
+        What holds here holds until it is appended: another leader's writes in between would have
+        come as entries, which name that leader, and then whatever is queued is withdrawn.
+        """
         watch, run.watch = run.watch, None
         if watch is not None:
             watch.end()
             if watch.dirty:
                 run.give_up()
                 return False
-            assert watch.answer is not None
-            run.extras = watch.answer()
         return True
 
     def _written(self, commands: Sequence[list[bytes]]) -> None:
@@ -269,10 +289,7 @@ class Transactions:
         run = Transaction(slot, commands, connection.resp3, node.now(), calls)
         run.reads = not writes
         run.watch = watch
-        if watch is None:
-            run.extras = self._answer(connection, queued)
-        else:
-            watch.answer = lambda: self._answer(connection, queued)
+        run.extras = self._answer(connection, queued)
         if not writes:
             node.dispatch.queue_read(connection, run)
             return
@@ -281,12 +298,10 @@ class Transactions:
         node.dispatch.propose_for(connection, run, payload, len(packed) + 2)
 
     def _answer(self, connection: Any, queued: Queued) -> list[tuple[int, bytes]]:
-        """Run the commands of the node; of UNWATCH nothing is left to do."""
+        """Run the commands of the node: they change nothing, so it may be null all the same."""
         dispatch = self._node.dispatch
         return [
-            (place, OK_REPLY)
-            if cmd[0].upper() == b"UNWATCH"
-            else (place, dispatch.answer_now(connection, cmd, builtin))
+            (place, dispatch.answer_now(connection, cmd, builtin))
             for place, cmd, builtin in queued.builtins
         ]
 

@@ -12,6 +12,7 @@ _TRANSACTIONS = "finn/node/transactions.py"
 _FORWARDING = "finn/node/forwarding.py"
 _EXECUTING = "finn/node/executing.py"
 _OUTCOMES = "tests.node.test_outcomes.OutcomeTests.test_"
+_ENDINGS = "tests.node.test_endings.EndingTests.test_"
 _WATCH = "tests.node.test_watch.WatchTests.test_"
 _EXEC = "tests.node.test_atomic.AtomicTests.test_"
 _PROPOSED = "tests.node.test_failure.ProposalsTests.test_"
@@ -136,6 +137,34 @@ CLIENTS = (
         "        elif isinstance(run, Transaction):\n            node.transactions.holds(run)\n",
         "",
         _WATCH + "a_write_behind_it",
+    ),
+    mutant(
+        "half-of-a-transaction-is-seen", "6.2", _DRIVER,
+        "        self._node.raft = None\n        self.turns += 1\n", "",
+        _ENDINGS + "nobody_sees_half_a_transaction",
+    ),
+    mutant(
+        "transaction-answers-after-unknown", "6.2", _APPLYING,
+        "            if not run.ended:\n                replies",
+        "            if True:\n                replies",
+        _ENDINGS + "nothing_is_said_after_unknown",
+    ),
+    mutant(
+        "transaction-changes-its-connection", "6.2", "finn/node/clients.py",
+        'changes=(b"SETNAME", b"SETINFO", b"KILL")', "changes=()",
+        _WATCH + "what_changes_something_is_no_part_of_it",
+    ),
+    mutant(
+        "unknown-write-forgets-its-commands", "6.7", _RUNS,
+        "            self._give([encode_error(error_text(error))] * len(self.commands))\n",
+        "            self.complete([encode_error(error_text(error))] * len(self.commands))\n",
+        _ENDINGS + "a_write_after_its_deadline",
+    ),
+    mutant(
+        "expired-key-is-seen-without-an-entry", "6.7", "finn/node/reading.py",
+        "lambda failure: fail_read(run, failure.value)",
+        "lambda failure: self._reached(run, level)",
+        _ENDINGS + "an_empty_entry_that_is_withdrawn",
     ),
     mutant(
         "followers-call-deeper", "6.1", _RUNS,
@@ -310,6 +339,12 @@ CLIENTS = (
         "watch-sees-no-write", "7.7", _TRANSACTIONS,
         "        self._written(run.commands)\n", "",
         _FAILURE + "watch",
+    ),
+    mutant(
+        "watch-refused-and-forgotten", "7.7", _TRANSACTIONS,
+        "        except FinnError:\n            watch.dirty = True\n",
+        "        except FinnError:\n",
+        _WATCH + "it_is_refused",
     ),
     mutant(
         "watch-survives-lost-leadership", "7.7", _DRIVER,

@@ -125,9 +125,8 @@ MACHINES = (
         _NODE + "a_committed_command_nobody_knows_stops_the_node",
     ),
     mutant(
-        "failed-node-serves-on", "7.5", "finn/node/service.py",
-        "        self.raft = None\n        self.reactor.stop_watching()\n",
-        "        self.reactor.stop_watching()\n",
+        "failed-node-serves-on", "7.5", "finn/node/driver.py",
+        "        self._node.raft = None\n        self.turns += 1\n", "",
         _NODE + "a_failed_node_serves_nothing",
     ),
 )  # fmt: skip

@@ -327,6 +327,7 @@ class ClusterTests(SynchronousTestCase):
         self.patch(transactions, "MAX_QUEUED", 3)
         self.patch(transactions, "MAX_QUEUED_BYTES", 100)
         self.patch(transactions, "MAX_WATCHED", 3)
+        self.patch(transactions, "MAX_WATCHED_BYTES", 20)
         client = Client(cluster, 0)
         refused = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
         reply = client.ask("MULTI", "PING", "GET a", "GET a", "PING", "EXEC")
@@ -338,6 +339,9 @@ class ClusterTests(SynchronousTestCase):
         reply = client.ask("UNWATCH", "WATCH a b", "WATCH c d")
         self.assertEqual(reply, b"+OK\r\n+OK\r\n-ERR a connection may watch 3 keys at most\r\n")
         self.assertTrue(client.ask("MULTI", "SET a 1", "EXEC").endswith(b"*-1\r\n"))
+        self.assertEqual(client.ask("WATCH " + "x" * 20), b"+OK\r\n")
+        error = b"-ERR a connection may watch keys of 20 bytes at most\r\n"
+        self.assertEqual(client.ask("WATCH y"), error)
 
     def test_a_lost_connection_leaves_nothing(self) -> None:
         """The watch of a client that is gone is forgotten."""

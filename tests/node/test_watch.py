@@ -70,14 +70,20 @@ class WatchTests(SynchronousTestCase):
         self.client.send("GET a", "WATCH k", "MULTI", "PING", "EXEC")
         self.assertTrue(self.finish().endswith(b"*1\r\n+PONG\r\n"))
 
-    def test_null_does_nothing(self) -> None:
-        """Nor do the commands of the node."""
-        for other, name in (("SET k other", b"$-1\r\n"), ("SET j other", b"$3\r\nbob\r\n")):
-            self.client.ask("WATCH k")
-            self.client.send("GET a", "MULTI", "CLIENT SETNAME bob", "SET k mine", "EXEC")
-            self.other.send(other)
-            self.cluster.advance(0.1)
-            self.assertEqual(self.client.ask("CLIENT GETNAME"), name)
+    def test_what_changes_something_is_no_part_of_it(self) -> None:
+        """EXEC may still be null, or refused, when such a command has run."""
+        refused = b"-ERR Command not allowed inside a transaction\r\n"
+        for command in ("SETNAME bob", "setinfo LIB-NAME x", "Kill TYPE normal SKIPME no"):
+            reply = self.client.ask("MULTI", f"CLIENT {command}", "EXEC")
+            self.assertEqual(reply[5 : 5 + len(refused)], refused)
+            self.assertTrue(reply[5 + len(refused) :].startswith(b"-EXECABORT "))
+        self.assertEqual(self.client.ask("CLIENT GETNAME"), b"$-1\r\n")
+
+    def test_commands_of_the_node_in_their_place(self) -> None:
+        """What comes behind EXEC changes nothing in it, however long it waits."""
+        self.client.send("GET a", "WATCH k", "MULTI", "CLIENT GETNAME", "GET k", "EXEC")
+        self.client.send("CLIENT SETNAME bob", "HELLO 3")
+        self.assertIn(b"*2\r\n$-1\r\n$-1\r\n+OK\r\n%7\r\n", self.finish())
 
     def test_unwatch_inside(self) -> None:
         """It does not end a watch that begins behind EXEC."""

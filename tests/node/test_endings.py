@@ -1,0 +1,127 @@
+"""How runs end with their node, or after their deadline: each once, and nothing after it."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import DeadlinePassed, FinnError
+from finn.machines.kv import KV
+from finn.options import Consistency
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Client, Journal, Opaque
+
+
+class EndingTests(SynchronousTestCase):
+    """A cluster whose leader has a client."""
+
+    def start(self, machine: type = KV, **options: object) -> Client:
+        """Return a client of the leader."""
+        self.cluster = MemoryCluster(machine, **options)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        return Client(self.cluster, self.leader)
+
+    def queue_behind_a_read(self) -> Client:
+        """Return a client whose write waits for a read that waits for a write in flight."""
+        client = self.start()
+        for member in range(3):
+            if member != self.leader:
+                self.cluster.crash(member)
+        client.send("SET a 1", "GET a")
+        self.cluster.advance(0.0003)
+        client.send("SET b 1")
+        self.cluster.advance(0.0001)
+        self.assertEqual(client.received, b"")
+        return client
+
+    def test_a_node_that_fails(self) -> None:
+        """What waits for what fails is refused in the same moment, not queued for nobody."""
+        client = self.queue_behind_a_read()
+        self.cluster.computers[self.leader].failure_expected = True
+        self.cluster.nodes[self.leader].fatal(FinnError("the disk is gone"))
+        self.cluster.advance(0.01)
+        self.assertEqual(
+            client.received,
+            b"-UNKNOWN node failed\r\n-ERR leader not known\r\n-ERR node has failed\r\n",
+        )
+
+    def test_a_node_that_stops(self) -> None:
+        """So it is when a node ends in order."""
+        client = self.queue_behind_a_read()
+        stopped: list[object] = []
+        self.cluster.computers[self.leader].stop().addBoth(stopped.append)
+        self.cluster.wait_until(lambda: bool(stopped))
+        self.assertEqual(
+            client.received,
+            b"-UNKNOWN node is stopping\r\n-ERR leader not known\r\n-ERR node is stopping\r\n",
+        )
+
+    def test_nobody_sees_half_a_transaction(self) -> None:
+        """A read at low behind one that ends its node on the way is refused."""
+        client = self.start(Journal, consistency=Consistency.LOW)
+        client.send("MULTI", "PUT a half", "BREAK memory", "PUT b half", "EXEC")
+        self.cluster.advance(0.0003)
+        client.transport.clear()
+        client.send("TAKE a")
+        self.cluster.computers[self.leader].failure_expected = True
+        self.cluster.advance(0.1)
+        self.assertEqual(client.received, b"-UNKNOWN node failed\r\n-ERR node has failed\r\n")
+        self.flushLoggedErrors(MemoryError)
+
+    def test_nothing_is_said_after_unknown(self) -> None:
+        """A transaction that is applied after its deadline does not answer once more."""
+        client = self.start(Opaque, request_timeout=0.6, election_timeout=3.0)
+        self.cluster.advance(0.5)
+        self.cluster.partition([self.leader])
+        client.send("MULTI", "SET k late", "GET k", "EXEC")
+        self.cluster.advance(1.3)
+        answer = client.received
+        self.assertTrue(answer.endswith(b"-UNKNOWN request timed out after it was appended\r\n"))
+        self.cluster.heal()
+        self.cluster.advance(3)
+        self.assertEqual(self.cluster.machine(self.leader).values, {b"k": b"late"})
+        self.assertEqual(client.received, answer)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_write_after_its_deadline(self) -> None:
+        """Its commands are kept until then: it is the same on every node."""
+        client = self.start(request_timeout=0.6, election_timeout=3.0)
+        self.cluster.advance(0.5)
+        self.cluster.partition([self.leader])
+        client.send("SET k late")
+        self.cluster.advance(1.3)
+        self.assertEqual(client.received, b"-UNKNOWN request timed out after it was appended\r\n")
+        self.cluster.heal()
+        self.cluster.advance(3)
+        for member in range(3):
+            self.assertEqual(self.cluster.machine(member).look(0, b"k"), b"late")
+
+    def test_a_client_keeps_nothing_of_its_last_run(self) -> None:
+        """Idle connections hold no values, whoever runs the commands."""
+        for machine, texts in (
+            (KV, [["SET k value"], ["GET k"], ["MULTI", "SET k value", "GET k", "EXEC"]]),
+            (Opaque, [["SET k value"], ["GET k"], ["MULTI", "SET k value", "GET k", "EXEC"]]),
+        ):
+            client = self.start(machine, consistency=Consistency.HIGH)
+            for commands in texts:
+                client.ask(*commands)
+                run = client.protocol.last_run
+                self.assertTrue(run.ended)
+                self.assertEqual(run.commands, ())
+                self.assertIsNone(getattr(run, "calls", None))
+
+    def test_an_empty_entry_that_is_withdrawn(self) -> None:
+        """A read of a key that expired fails with it: it does not see the key."""
+        client = self.start()
+        client.ask("SET k value PX 50")
+        self.cluster.advance(0.2)
+        client.transport.clear()
+        client.send("GET k")
+        scheduler = self.cluster.world.scheduler
+        node = self.cluster.nodes[self.leader]
+        while not node.proposals.queued:
+            scheduler.run_until(scheduler.now + 0.00001)
+        node.proposals.withdraw(DeadlinePassed())
+        self.cluster.advance(0.1)
+        self.assertTrue(client.received.startswith(b"-"), client.received)
