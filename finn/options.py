@@ -42,6 +42,8 @@ class LogLevel(enum.IntEnum):
 
 
 LOOPBACK = "127.0.0.1"
+LONGEST = 30 * 24 * 3600.0
+"""Seconds that a command may wait at most: on the wire they are milliseconds of 32 bits."""
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ look-up per command, one slot and one run for the whole chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -22,12 +22,13 @@ from finn.errors import (
     WrongArity,
     error_text,
 )
-from finn.node.builtin import BUILTIN, Builtin, Raw
+from finn.node.answering import answer
+from finn.node.builtin import BUILTIN, Builtin
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
-from finn.node.runs import OpaqueRun, Read, Run, Transaction, as_deferred
+from finn.node.runs import OpaqueRun, Read, Run, Transaction
 from finn.resp.commands import UniformCommands
-from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, encode_value, pack_command
+from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, pack_command
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -402,46 +403,15 @@ class Dispatch:
 
     def answer_now(self, connection: Any, cmd: list[bytes], builtin: Builtin) -> bytes:
         """Run a built-in command that waits for nothing, and return its reply."""
-        try:
-            return self._encode(builtin.run(self._node, connection, cmd), connection.resp3, cmd)
-        except Exception as e:
-            return self._error_of(e, cmd)
+        data = answer(lambda: builtin.run(self._node, connection, cmd), cmd, connection)
+        assert isinstance(data, bytes), "it waits for something"
+        return data
 
-    def _error_of(self, error: Exception, cmd: list[bytes]) -> bytes:
-        if isinstance(error, FinnError):
-            return encode_error(error_text(error))
-        self.log.failure("command {name} failed", name=cmd[0].decode("ascii", "replace"))
-        return encode_error(f"ERR internal error: {type(error).__name__}")
-
-    def _answer(self, connection: Any, run: Any, cmd: list[bytes]) -> None:
+    def _answer(self, connection: Any, run: Callable[[], Any], cmd: list[bytes]) -> None:
         """Run a function now and reply with its value, which may come later."""
-        try:
-            value = run()
-        except Exception as e:
-            connection.reply(self._error_of(e, cmd))
-            return
-        value = as_deferred(value)
-        if not isinstance(value, Deferred):
-            data = self._encode(value, connection.resp3, cmd)
-            if data:
-                connection.reply(data)
-            return
-        slot = connection.reserve(1)
-
-        def failed(failure: Failure) -> None:
-            if not isinstance(failure.value, FinnError):
-                self.log.failure("command failed", failure)
-            slot.fill(encode_error(error_text(failure.value or FinnError("failed"))))
-
-        value.addCallback(lambda v: slot.fill(self._encode(v, connection.resp3, cmd)))
-        value.addErrback(failed)
-        value.addBoth(lambda _: self._node.wake())
-
-    def _encode(self, value: Any, resp3: bool, cmd: list[bytes]) -> bytes:
-        if type(value) is Raw:
-            return value.data
-        try:
-            return encode_value(value, resp3)
-        except TypeError as e:
-            self.log.failure("reply of {name} cannot be encoded", name=repr(cmd[0]))
-            return encode_error(f"ERR internal error: {e}")
+        data = answer(run, cmd, connection)
+        if isinstance(data, Deferred):
+            data.addCallback(connection.reserve(1).fill)
+            data.addBoth(lambda _: self._node.wake())
+        elif data:
+            connection.reply(data)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, Overloaded, UnknownCommand
-from finn.node.runs import NOBODY, OpaqueRun, Run, Waiter, as_deferred
+from finn.node.answering import answer
+from finn.node.runs import NOBODY, Nobody, OpaqueRun, Run, Waiter
 from finn.options import Consistency
 from finn.raft.core import Role
-from finn.resp.replies import encode_value, pack_command
+from finn.resp.replies import pack_command
 from finn.table import Kind
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ class Executing:
 
     def _timed_out(self, run: Run, kind: int) -> None:
         node = self._node
-        if kind == Kind.READ or node.proposals.withdraw_run(run) or node.forwarding.withdraw(run):
-            run.fail(DeadlinePassed())
-        else:
+        may_be_applied = kind in (Kind.WRITE, Kind.OPAQUE) and not (
+            node.proposals.withdraw_run(run) or node.forwarding.withdraw(run)
+        )
+        if may_be_applied:
             run.fail(OutcomeUnknown("request timed out after it was appended"))
+        else:
+            run.fail(DeadlinePassed())
 
     def _start(
         self, run: Run, route: Any, level: Consistency, timeout: float, forward: bool
@@ -91,18 +95,16 @@ class Executing:
 
     def _local(self, run: Run, cmd: list[bytes], route: Any) -> None:
         args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
-        value = route.run(self._node.reading.own_call(route.name), *args)
-        value = as_deferred(value)
-        if isinstance(value, Deferred):
-            value.addCallbacks(
-                lambda v: run.complete([encode_value(v)]), lambda f: run.fail(f.value)
-            )
+        call = self._node.reading.own_call(route.name)
+        data = answer(lambda: route.run(call, *args), cmd, NOBODY)
+        if isinstance(data, Deferred):
+            data.addCallback(lambda data: run.complete([data]))
         else:
-            run.complete([encode_value(value)])
+            run.complete([data])
 
     def _opaque(self, run: Run, cmd: list[bytes], level: Consistency) -> Run:
         node = self._node
-        call = node.host.ask(NOBODY, run.slot.fill, cmd, node.applying.last_time)
+        call = node.host.ask(Nobody(), run.slot.fill, cmd, node.applying.last_time)
         if not call.asked:
             return run
         opaque = OpaqueRun(run.slot, cmd, False, run.created, call)

@@ -54,6 +54,8 @@ class Joining:
             return None
         # Bootstrap is guarded: the others may have a cluster already (DESIGN section 5).
         for address in options.join[1:]:
+            if self._stopped:
+                return None
             if await self._has_cluster(address):
                 self.log.info("{address} has a cluster already, joining it", address=address)
                 return None

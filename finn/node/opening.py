@@ -66,7 +66,7 @@ class Opening:
         )
 
     async def open(self) -> None:
-        """Restore, start the core, and become a member."""
+        """Restore, and start the core; less than that where the node is stopped meanwhile."""
         node = self._node
         identity = node.identity
         if identity.removed:
@@ -76,6 +76,8 @@ class Opening:
         )
         await node.store.open()
         node.store_open = True
+        if node.stopping:
+            return
         if node.store.notice:
             self.log.warn("{notice}", notice=node.store.notice)
         amnesic = self._is_amnesic()
@@ -93,8 +95,6 @@ class Opening:
         if node.stopping or node.failure is not None:
             return
         self._start_core(meta, founded, amnesic)
-        if not (identity.joined and node.is_member and identity.address == node.options.address):
-            await self._announce()
 
     async def _found(self) -> Entry | None:
         """Found a cluster if this fresh node is to; returns its first entry."""
@@ -109,10 +109,13 @@ class Opening:
             return None
         return await node.joining.found(configuration)
 
-    async def _announce(self) -> None:
-        """Ask for membership, or tell the others this node's new address."""
+    async def announce(self) -> None:
+        """Ask for membership, or tell the others this node's new address, if there is need."""
         node = self._node
-        if not node.identity.joined:
+        identity = node.identity
+        if identity.joined and node.is_member and identity.address == node.options.address:
+            return
+        if not identity.joined:
             # What the log says of this newcomer, if anything, may never have been committed.
             if not node.options.wait:
                 await node.joining.join(node.options.join)

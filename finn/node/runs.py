@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from finn.errors import CommandError, NotApplied, NotLeader, OutcomeUnknown, error_text
 from finn.node.slot import SlotConnection
@@ -328,7 +329,7 @@ class OpaqueCall:
         return self.early[0] if self.early else NULL_REPLY
 
     def succeed(self, value: Any) -> None:
-        """Write the reply, then tell the machine."""
+        """Write the reply, then tell the machine, which may still write it then."""
         try:
             if self.respond is not None:
                 self.respond(value)
@@ -339,12 +340,14 @@ class OpaqueCall:
             self._reply_failed(e)
         if self.result is not None and not self.result.called:
             self.result.callback(value)
+        if self.reply is not None and not self.reply.filled:
+            self._reply_failed(RuntimeError("the machine did not answer"))
 
     def _reply_failed(self, error: Exception) -> None:
         known = isinstance(error, CommandError)
         if not known:
             # The log drops a line that says what the one before it said, with its traceback.
-            self.log.failure("a machine's reply failed: {error!r}", error=error)
+            self.log.failure("a machine's reply failed: {error!r}", Failure(error), error=error)
         if self.reply is not None and not self.reply.filled:
             self.reply.start_again()
             text = error_text(error) if known else f"ERR internal error: {type(error).__name__}"

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.application.service import MultiService
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, StartFailed, UnknownCommand
+from finn.errors import FinnError, NotReady, StartFailed, UnknownCommand
 from finn.node.applying import Applying
 from finn.node.commands import BUILTINS
 from finn.node.dispatch import Dispatch
@@ -25,6 +24,7 @@ from finn.node.forwarding import Forwarding
 from finn.node.host import Host
 from finn.node.joining import Joining
 from finn.node.links import Links
+from finn.node.listening import begin_to_listen
 from finn.node.membership import Membership
 from finn.node.opening import Opening
 from finn.node.proposals import Proposals
@@ -35,10 +35,11 @@ from finn.node.status import status_of
 from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
-from finn.options import Consistency, NodeOptions
+from finn.node.waiters import Waiters
+from finn.options import LONGEST, Consistency, NodeOptions
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
-from finn.protocols.transport import listen, write_through
+from finn.protocols.transport import write_through
 from finn.raft.core import Raft, Role
 from finn.resp.replies import parse_reply
 from finn.storage.disk import ThreadDisk
@@ -147,9 +148,10 @@ class Node(MultiService):
         self.stopping = False
         self._sweep_call: Any = None
         self._sleeps: list[Any] = []
-        self._ready: list[Deferred[Any]] = []
-        self._leading: list[Deferred[Any]] = []
-        self._failing: list[Deferred[Any]] = []
+        self._ready, self._leading, self._failing = Waiters(), Waiters(), Waiters()
+        self._ends = Waiters()
+        self._was_started = self._has_stopped = False
+        self.opened: Deferred[Any] = succeed(None)
         self._observers: list[Callable[[str], None]] = []
         self._is_ready = False
 
@@ -159,50 +161,41 @@ class Node(MultiService):
         """Lock the data directory, bind the port, and begin to restore in the background.
 
         Raises:
-            StartFailed: with one line for the user.
+            StartFailed: with one line for the user. It can be tried again then; once a node was
+                started, it cannot be started again.
         """
+        if self._was_started:
+            raise StartFailed(
+                "this node was stopped: make another one to start it again"
+                if self.stopping
+                else "this node is started already"
+            )
         super().startService()
         self.started_at = self.reactor.seconds()
         opening = Opening(self)
         try:
             opening.prepare()
-            self._listen()
+            begin_to_listen(self)
         except FinnError as e:
             self._give_up_start()
             raise StartFailed(str(e)) from None
         except BaseException:
             self._give_up_start()
             raise
+        self._was_started = True
         self._sweep_call = self.reactor.callLater(SWEEP, self._sweep)
         if self._is_real:
             self.reactor.watch()
-        done = Deferred.fromCoroutine(opening.open())
-        done.addErrback(self.failed)
+        self.opened = Deferred.fromCoroutine(opening.open())
+        self.opened.addCallbacks(self._announce, self.failed, (opening,))
+
+    def _announce(self, _: object, opening: Opening) -> None:
+        if self.driver is not None:
+            Deferred.fromCoroutine(opening.announce()).addErrback(self.failed)
 
     def _give_up_start(self) -> None:
         self.running = 0
         self.lock.release()
-
-    def _listen(self) -> None:
-        options = self.options
-        if options.tls_cert is not None:
-            from finn.protocols.tls import TLSMaterial
-
-            self.tls = TLSMaterial(options.tls_cert, str(options.tls_key), options.tls_ca)
-        failures: list[Any] = []
-        try:
-            listening = listen(self.reactor, options.listen, self.server, self.tls)
-        except (ValueError, KeyError) as e:
-            raise StartFailed(f"cannot listen on {options.listen!r}: {e}") from None
-        listening.addCallbacks(self._listens, failures.append)
-        if failures:
-            error = failures[0].value
-            if isinstance(error, CannotListenError):
-                error = error.socketError
-            raise StartFailed(f"cannot listen on {options.listen}: {error}")
-
-    def _listens(self, port: Any) -> None:
-        self.port = port
 
     def reload_certificates(self) -> None:
         """Read the TLS files again, for connections made from now on; others go on as they are.
@@ -217,19 +210,22 @@ class Node(MultiService):
         """Hand over leadership, sync, and close.
 
         Returns:
-            Fires when the directory is free again.
+            Fires when the directory is free again, however often it is called; cancelling it does
+            not keep the node from stopping.
         """
-        if not self.running:
-            return succeed(None)
-        done: Deferred[Any] = Deferred.fromCoroutine(stop_node(self))
-        stopped = super().stopService()
-        if isinstance(stopped, Deferred):
-            done.addCallback(lambda _: stopped)
-        return done.addBoth(self._stopped)
+        if self.running and not self.stopping:
+            parts = super().stopService()
+            done: Deferred[Any] = Deferred.fromCoroutine(stop_node(self))
+            if isinstance(parts, Deferred):
+                done.addCallback(lambda _: parts)
+            done.addErrback(lambda failure: self.log.failure("stopping failed", failure))
+            done.addCallback(self._stopped)
+        return self._ends.add() if self.stopping and not self._has_stopped else succeed(None)
 
-    def _stopped(self, result: Any) -> Any:
+    def _stopped(self, _: object) -> None:
         self.reactor.stop_watching()
-        return result
+        self._has_stopped = True
+        self._ends.fire(None)
 
     def fatal(self, error: BaseException, unexpected: bool = False) -> None:
         """This node cannot go on: say so once, fail what waits truthfully, and stop serving."""
@@ -246,14 +242,13 @@ class Node(MultiService):
         # This tells the other members.
         if self.port is not None:
             self.port.stopListening()
-        for waiting in (self._failing, self._ready, self._leading):
-            pending, waiting[:] = waiting[:], []
-            for deferred in pending:
-                if waiting is self._failing:
-                    deferred.callback(error)
-                else:
-                    deferred.addErrback(lambda _: None)
-                    deferred.errback(error)
+        self._failing.fire(error)
+        self.disappoint(error)
+
+    def disappoint(self, error: BaseException) -> None:
+        """Fail those who wait until this node is ready, or leads."""
+        self._ready.fail(error)
+        self._leading.fail(error)
 
     def failed(self, failure: Failure) -> None:
         """Give up: the last errback of whatever the node cannot do without."""
@@ -324,7 +319,7 @@ class Node(MultiService):
     @property
     def is_ready(self) -> bool:
         """Restored, a member, and applied up to what is known to be committed."""
-        return self._is_ready
+        return self._is_ready and self.raft is not None
 
     @property
     def is_member(self) -> bool:
@@ -334,7 +329,7 @@ class Node(MultiService):
 
     def when_ready(self) -> Deferred[Any]:
         """Fires with the node once it has restored its state and knows a leader."""
-        return self._when(self._ready, self._is_ready)
+        return self._when(self._ready, self.is_ready)
 
     def when_leader(self) -> Deferred[Any]:
         """Fires with the node once it is the leader."""
@@ -342,21 +337,14 @@ class Node(MultiService):
 
     def when_failed(self) -> Deferred[Any]:
         """Fires with the exception when the node cannot go on; never on a normal stop."""
-        deferred: Deferred[Any] = Deferred()
-        if self.failure is not None:
-            deferred.callback(self.failure)
-        else:
-            self._failing.append(deferred)
-        return deferred
+        return self._failing.add() if self.failure is None else succeed(self.failure)
 
-    def _when(self, waiting: list[Deferred[Any]], now: bool) -> Deferred[Any]:
+    def _when(self, waiting: Waiters, now: bool) -> Deferred[Any]:
         if self.failure is not None:
             return fail(self.failure)
-        if now:
-            return succeed(self)
-        deferred: Deferred[Any] = Deferred()
-        waiting.append(deferred)
-        return deferred
+        if self.stopping:
+            return fail(NotReady("ERR node is stopping"))
+        return succeed(self) if now else waiting.add()
 
     def observe_role(self, observer: Callable[[str], None]) -> None:
         """Call ``observer`` with the new state, RAFTSTATE's word, whenever it changes."""
@@ -376,7 +364,7 @@ class Node(MultiService):
             except Exception:
                 self.log.failure("a role observer failed")
         if raft.role is Role.LEADER:
-            self._fire(self._leading)
+            self._leading.fire(self)
         self.check_ready()
 
     def check_ready(self) -> None:
@@ -386,15 +374,10 @@ class Node(MultiService):
             return
         if self.applying.last_applied >= raft.commit_index > 0:
             self._is_ready = True
-            self._fire(self._ready)
-
-    def _fire(self, waiting: list[Deferred[Any]]) -> None:
-        pending, waiting[:] = waiting[:], []
-        for deferred in pending:
-            deferred.callback(self)
+            self._ready.fire(self)
 
     def status(self) -> dict[str, Any]:
-        """Return the figures of RAFTSTATS, INFO and /metrics by name."""
+        """Return the figures of RAFTSTATS, INFO and /metrics by name, once it was started."""
         return status_of(self)
 
     # -- for its parts ------------------------------------------------------------------------
@@ -435,7 +418,10 @@ class Node(MultiService):
         Args:
             words: name and arguments; text is encoded as UTF-8.
             consistency: of a read; the node's own level if None.
-            timeout: seconds; the node's request timeout if None.
+            timeout: seconds, a month at most; the node's request timeout if None.
+
+        Raises:
+            ValueError: an argument is none of these; nothing was done.
 
         Returns:
             Fires with the value as a RESP client would see it (bytes, int, list, None...). Fails
@@ -443,7 +429,8 @@ class Node(MultiService):
             or OutcomeUnknown.
         """
         cmd = [w if isinstance(w, bytes) else str(w).encode() for w in words]
-        if consistency is None:
-            consistency = self.options.consistency
+        level = self.options.consistency if consistency is None else Consistency(consistency)
         timeout = self.options.request_timeout if timeout is None else timeout
-        return self.executing.run(cmd, consistency, timeout, parse_reply)
+        if not timeout >= 0:
+            raise ValueError(f"a timeout of {timeout} seconds")
+        return self.executing.run(cmd, level, min(timeout, LONGEST), parse_reply)

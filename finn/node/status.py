@@ -13,7 +13,7 @@ def state_of(node: Node) -> str:
     """Return RAFTSTATE's word: Leader, Follower, Candidate or Shutdown."""
     raft = node.raft
     if raft is None:
-        return "Shutdown" if node.failure is not None else "Follower"
+        return "Shutdown" if node.failure is not None or node.stopping else "Follower"
     return "Shutdown" if raft.removed else str(raft.role.value)
 
 

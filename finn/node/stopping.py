@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
+from finn.errors import NotReady
 from finn.node.handover import find_successor, hand_over
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ async def stop_node(node: Node) -> None:
     """Stop accepting, settle, hand over, sync, mark the clean stop, close, unlock."""
     node.stopping = True
     node.joining.stop()
+    node.disappoint(NotReady("ERR node is stopping"))
     successor = await find_successor(node) if node.failure is None else None
     if node.port is not None:
         await _quietly(node.port.stopListening())
@@ -65,6 +67,7 @@ def _at_most(node: Node, deferred: Deferred[Any], seconds: float) -> Deferred[No
 async def _close_storage(node: Node) -> None:
     """Close the store; only if all went well the next start may trust the tail at any level."""
     clean = node.failure is None
+    await node.opened  # or what it opens next would stay open
     await node.snapshots.stop()
     if node.store_open:
         try:

@@ -64,8 +64,7 @@ CLIENTS = (
     ),
     mutant(
         "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",
-        "            elif head is None or head.data is None:\n                return\n",
-        "            elif head is None:\n                return\n"
+        "            elif head.data is None:\n                break\n",
         "            elif head.data is None:\n                pass\n",
         _SERVER + "replies_keep_order_behind_open_slots",
     ),
@@ -77,8 +76,8 @@ CLIENTS = (
     ),
     mutant(
         "one-error-for-many-commands", "6.2", _RUNS,
-        "self.complete([encode_error(error_text(error))] * len(self.commands))",
-        "self.complete([encode_error(error_text(error))])",
+        "self._give([encode_error(error_text(error))] * len(self.commands))",
+        "self._give([encode_error(error_text(error))])",
         _PROPOSED + "what_was_not_appended_is_certainly_not_applied",
     ),
     mutant(

@@ -24,7 +24,7 @@ class HungDisk(SynchronousTestCase):
         stopped: list[object] = []
         computer.stop().addBoth(stopped.append)
         cluster.wait_until(lambda: stopped, 15)
-        self.assertEqual((stopped, released), ([[]], []))
+        self.assertEqual((stopped, released), ([None], []))
         self.assertFalse(computer.node.identity.clean)
         computer.start()
         cluster.wait_until(cluster.settled)

@@ -1,0 +1,157 @@
+"""``Node.execute`` ends in one of its outcomes, in time, whatever is asked and of whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+import finn
+from finn.errors import CommandError, DeadlinePassed
+from finn.interfaces import IMachine
+from finn.options import Consistency
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Client
+
+
+class Odd(finn.Machine):
+    """Local commands that do what they should not, and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    @finn.write("INCR")
+    def incr(self, call: finn.Call) -> int:
+        """Count."""
+        self.number += 1
+        return self.number
+
+    @finn.local("RAISES")
+    def raises(self, call: finn.Call) -> None:
+        """Raise at once."""
+        raise KeyError("inside")
+
+    @finn.local("FAILS")
+    async def fails(self, call: finn.Call) -> None:
+        """Raise as a coroutine does."""
+        raise KeyError("inside")
+
+    @finn.local("STRANGE")
+    def strange(self, call: finn.Call) -> object:
+        """Return what is no reply."""
+        return object()
+
+    @finn.local("LATER")
+    async def later(self, call: finn.Call) -> object:
+        """The same, as a coroutine."""
+        return object()
+
+    @finn.local("NEVER")
+    def never(self, call: finn.Call) -> Deferred[None]:
+        """Take for ever."""
+        return Deferred()
+
+    @finn.local("REFUSES")
+    async def refuses(self, call: finn.Call) -> None:
+        """Say no."""
+        raise CommandError("NO not today")
+
+
+@implementer(IMachine)
+class Counting:
+    """Counts the calls of each connection; SILENT does not answer, HALF begins an answer."""
+
+    def command(self, applier: Any, conn: Any, cmd: list[bytes]) -> Any:
+        """Run a command."""
+        if cmd[0] == b"SILENT":
+            return applier.apply(conn, cmd, lambda: None, lambda value: None)
+        if cmd[0] == b"HALF":
+            return applier.apply(conn, cmd, lambda: None, lambda value: conn.write_array(2))
+        conn.context = (conn.context or 0) + 1
+        return conn.context
+
+    def snapshot(self, file: Any) -> None:
+        """Write nothing."""
+
+    def restore(self, file: Any) -> None:
+        """Read nothing."""
+
+
+class ExecuteTests(SynchronousTestCase):
+    """On the leader and on a follower."""
+
+    def start(self, machine: type) -> None:
+        """Start a cluster."""
+        self.cluster = MemoryCluster(machine)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.nodes = [self.cluster.nodes[(self.leader + i) % 3] for i in range(3)]
+
+    def test_wrong_arguments(self) -> None:
+        """They are refused before anything is done."""
+        self.start(Odd)
+        for node in self.nodes[:2]:
+            for timeout in (-1, -0.001, float("nan"), float("-inf")):
+                with self.assertRaisesRegex(ValueError, "a timeout of .* seconds"):
+                    node.execute("INCR", timeout=timeout)
+            with self.assertRaises(ValueError):
+                node.execute("INCR", "\udcff")
+            with self.assertRaises(ValueError):
+                node.execute("INCR", consistency="high")  # type: ignore[arg-type]
+            self.cluster.result(node.execute("INCR", consistency=Consistency.HIGH))
+        self.assertEqual(self.cluster.machine(self.leader).number, 2)
+
+    def test_endless_timeouts(self) -> None:
+        """They are a month, which the wire to the leader can tell."""
+        self.start(Odd)
+        for node in self.nodes[:2]:
+            for timeout in (float("inf"), 1e20, 10**400):
+                self.cluster.result(node.execute("INCR", timeout=timeout))
+        self.assertEqual(self.cluster.machine(self.leader).number, 6)
+
+    def test_local_commands(self) -> None:
+        """Their errors are replies, as they are for a client, and what is inside is not told."""
+        self.start(Odd)
+        for name, text, logged in (
+            ("RAISES", "ERR internal error: KeyError", KeyError),
+            ("FAILS", "ERR internal error: KeyError", KeyError),
+            ("STRANGE", "ERR internal error: a object cannot be a reply", TypeError),
+            ("LATER", "ERR internal error: a object cannot be a reply", TypeError),
+            ("REFUSES", "NO not today", None),
+        ):
+            node = self.nodes[1]
+            error = self.failureResultOf(node.execute(name), CommandError).value
+            self.assertEqual(str(error), text)
+            client = Client(self.cluster, self.cluster.nodes.index(node))
+            self.assertEqual(client.ask(name), f"-{text}\r\n".encode())
+            self.assertEqual(len(self.flushLoggedErrors()), 2 if logged else 0)
+
+    def test_a_local_command_that_never_answers(self) -> None:
+        """Nothing was appended: it says so."""
+        self.start(Odd)
+        waiting = self.nodes[0].execute("NEVER", timeout=0.5)
+        self.cluster.advance(0.6)
+        self.failureResultOf(waiting, DeadlinePassed)
+
+    def test_a_machine_that_does_not_answer(self) -> None:
+        """Whoever asked is told that, and its log says why."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        for name in ("SILENT", "HALF"):
+            deferred = self.nodes[0].execute(name)
+            self.cluster.advance(0.1)
+            error = self.failureResultOf(deferred, CommandError).value
+            self.assertEqual(str(error), "ERR internal error: RuntimeError")
+            self.assertEqual(client.ask(name), b"-ERR internal error: RuntimeError\r\n")
+            (logged, _) = self.flushLoggedErrors(RuntimeError)
+            self.assertEqual(str(logged.value), "the machine did not answer")
+
+    def test_contexts(self) -> None:
+        """What a command keeps for its connection is seen by no other, and by no other node."""
+        self.start(Counting)
+        for node in self.nodes:
+            self.assertEqual(self.cluster.result(node.execute("COUNT")), 1)

@@ -1,0 +1,175 @@
+"""A node's life: it is started once, and stopped once, however often and whenever that is asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from finn.errors import NotReady, StartFailed
+from finn.machines.kv import KV
+from finn.node.service import Node
+from finn.options import Backend, NodeOptions
+from finn.testing.cluster import MemoryCluster
+
+
+class LifeTests(SynchronousTestCase):
+    """Nodes of a cluster in memory."""
+
+    def setUp(self) -> None:
+        self.cluster = MemoryCluster(KV)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.leader = self.cluster.leader()
+        self.node = self.cluster.nodes[self.leader]
+
+    def test_it_is_started_once(self) -> None:
+        """To start it again is refused, while it runs and after its end, and does no harm."""
+        with self.assertRaisesRegex(StartFailed, "this node is started already"):
+            self.node.startService()
+        self.assertEqual(self.cluster.execute("SET", "a", "1", on=self.leader), b"OK")
+        self.cluster.result(self.node.stopService())
+        with self.assertRaisesRegex(StartFailed, "make another one to start it again"):
+            self.node.startService()
+
+    def test_every_stop_waits_for_the_end(self) -> None:
+        """Also one that comes when another is under way; the parent's, say."""
+        fired: list[str] = []
+        for name in "ab":
+            self.node.stopService().addCallback(lambda _, name=name: fired.append(name))
+        self.assertEqual(fired, [])
+        self.cluster.wait_until(lambda: "a" in fired)
+        self.assertEqual(fired, ["a", "b"])
+        self.assertTrue(self.node.identity.clean)
+        self.successResultOf(self.node.stopService())
+
+    def test_who_waits_for_the_end_may_give_up(self) -> None:
+        """The node stops all the same, and tells the others."""
+        given_up = self.node.stopService()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        self.cluster.result(self.node.stopService())
+        self.assertTrue(self.node.identity.clean)
+        self.assertIsNone(self.node.raft)
+        self.cluster.wait_until(lambda: self.cluster.leader() != self.leader)
+
+    def test_who_waits_for_what_will_not_come(self) -> None:
+        """A stop fails them; what was given up is kept nowhere."""
+        other = self.cluster.nodes[(self.leader + 1) % 3]
+        errors: list[str] = []
+        for waiting in (other.when_leader(), other.when_leader()):
+            waiting.addErrback(lambda failure: errors.append(failure.getErrorMessage()))
+        cancelled = other.when_failed()
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        self.assertNotIn(cancelled, other._failing._waiting)
+        self.cluster.result(other.stopService())
+        self.assertEqual(errors, ["ERR node is stopping"] * 2)
+        for question in (other.when_leader, other.when_ready):
+            self.failureResultOf(question(), NotReady)
+        self.assertFalse(other.is_ready)
+
+    def test_a_failed_node_is_not_ready(self) -> None:
+        """Whatever it was before."""
+        self.cluster.computers[self.leader].failure_expected = True
+        self.assertTrue(self.node.is_ready)
+        self.node.fatal(StartFailed("no more"))
+        self.assertFalse(self.node.is_ready)
+        self.failureResultOf(self.node.when_ready(), StartFailed)
+
+
+@implementer(IStreamServerEndpoint)
+class Late:
+    """An endpoint that tells later what came of it."""
+
+    def __init__(self) -> None:
+        self.listening: Deferred[Any] = Deferred()
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        """Listen, in a while."""
+        return self.listening
+
+
+class Port:
+    """Notes that it was closed."""
+
+    closed = False
+
+    def stopListening(self) -> Deferred[None]:
+        """Close."""
+        self.closed = True
+        return succeed(None)
+
+
+class RealTests(TestCase):
+    """Nodes on the real reactor and real files."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+
+    def make(self, **options: Any) -> Node:
+        """Return a node of one, in the test's folder."""
+        options.setdefault("listen", "tcp:0:interface=127.0.0.1")
+        return Node(self.reactor, KV(), NodeOptions(directory="node", **options))
+
+    def open_files(self) -> list[str]:
+        """Return what the process has open in the node's folder."""
+        folder = os.path.abspath("node")
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
+            except FileNotFoundError:
+                pass  # of the listing itself
+        return [path for path in found if path.startswith(folder)]
+
+    async def test_stopped_while_it_opens(self) -> None:
+        """Nothing stays open, at whatever point it comes, and the next start finds all in order."""
+        for backend in (Backend.FASTLOG, Backend.BOLT, Backend.LEVELDB):
+            node = self.make(backend=backend)
+            node.startService()
+            await node.when_ready()
+            await node.execute("SET", "a", "1")
+            await node.stopService()
+            for turns in range(12):
+                node = self.make(backend=backend)
+                node.startService()
+                for _ in range(turns):
+                    await deferLater(self.reactor, 0)
+                await node.stopService()
+                self.assertEqual(self.open_files(), [])
+            node = self.make(backend=backend)
+            node.startService()
+            await node.when_ready()
+            self.assertEqual(await node.execute("GET", "a"), b"1")
+            await node.stopService()
+            os.rename("node", f"node of {backend.value}")
+
+    async def test_an_endpoint_that_fails_late(self) -> None:
+        """The node fails with one line that says so."""
+        late = Late()
+        node = self.make(listen=late)
+        node.startService()
+        await node.when_ready()
+        late.listening.errback(OSError("no such interface"))
+        error = await node.when_failed()
+        self.assertIsInstance(error, StartFailed)
+        self.assertRegex(str(error), "cannot listen on .*: no such interface")
+        await node.stopService()
+
+    async def test_an_endpoint_that_listens_too_late(self) -> None:
+        """Its port is closed again."""
+        late = Late()
+        node = self.make(listen=late)
+        node.startService()
+        await node.stopService()
+        port = Port()
+        late.listening.callback(port)
+        self.assertTrue(port.closed)
