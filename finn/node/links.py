@@ -98,6 +98,9 @@ class Links:
     def link_refused(self, hello: PeerHello, reason: str) -> None:
         self._node.standing.looked_for(hello, reason)
 
+    def complain(self, text: str, **fields: Any) -> None:
+        self._node.server.complain(text, **fields)
+
     # -- life of links ------------------------------------------------------------------------
 
     def follow(self, peers: Iterable[Member]) -> None:

@@ -25,6 +25,9 @@ class ILinkHandler(Interface):
     def link_refused(hello: PeerHello, reason: str) -> None:
         """A node that proved the secret looked for another id or cluster here."""
 
+    def complain(text: str, **fields: Any) -> None:
+        """Log what anybody can cause as often as they like, once a second at most."""
+
     def link_made(link: MemberLink) -> None:
         """The handshake is complete, on either side."""
 

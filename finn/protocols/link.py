@@ -229,11 +229,9 @@ class MemberLink(Protocol):
 
     def _refused(self, error: LinkRefused) -> None:
         if self.incoming:
-            self.log.warn(
-                "link from {peer} refused: {reason}",
-                peer=transport_module.peer_name(self.transport.getPeer()),  # type: ignore[union-attr]
-                reason=str(error),
-            )
+            peer = transport_module.peer_name(self.transport.getPeer())  # type: ignore[union-attr]
+            text = "link from {peer} refused: {reason}"
+            self.handler.complain(text, peer=peer, reason=str(error))
         self._refuse(error)
 
     def _status(self, line: str) -> None:

@@ -14,6 +14,7 @@ A connection whose first command is RAFTLINK is a member's and is handed over
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,7 @@ class ClientFactory(Factory):
         self.accepted = 0
         self.refused = 0
         self.tick = 0
-        self._complained = -1
+        self._complained = -math.inf
         self._all: dict[ClientConnection, None] = {}  # in order of their arrival
         self._ids = itertools.count(1)
         self._sweeping: IDelayedCall | None = None
@@ -173,9 +174,13 @@ class ClientFactory(Factory):
         return (self.tick - tick) * SWEEP_INTERVAL
 
     def complain(self, text: str, **fields: Any) -> None:
-        """Log what clients can cause as often as they like, once a second at most."""
-        if self._complained != self.tick:
-            self._complained = self.tick
+        """Log what anybody can cause as often as they like, once a second at most.
+
+        By the clock, as the turns stand still while there are no clients; it may be set back.
+        """
+        now = self.clock.seconds()
+        if abs(now - self._complained) >= SWEEP_INTERVAL:
+            self._complained = now
             self.log.warn(text, **fields)
 
     # -- turns --------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ class NotingHandler:
         self.veto: str | None = None
         self.hellos: list[PeerHello] = []
         self.strangers: list[tuple[PeerHello, str]] = []
+        self.complaints: list[str] = []
         self.failures: list[tuple[int, str, bool]] = []
 
     def identity(self) -> LinkIdentity:
@@ -184,6 +185,9 @@ class NotingHandler:
 
     def link_refused(self, hello: PeerHello, reason: str) -> None:
         self.strangers.append((hello, reason))
+
+    def complain(self, text: str, **fields: Any) -> None:
+        self.complaints.append(text.format(**fields))
 
     def link_made(self, link: MemberLink) -> None:
         self.links.append(link)

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -14,6 +15,7 @@ from zope.interface.verify import verifyObject
 from finn.errors import ProtocolError
 from finn.protocols import link as link_module
 from finn.protocols.link import ILinkHandler, LinkRefused, MemberLink, dial, probe
+from finn.protocols.transport import peer_name
 from finn.protocols.wire import Ping, Pong, StatusRequest, TimeoutNow, encode
 from tests.protocols.support import NotingHandler, Server, Transport, Wire, settled
 
@@ -101,6 +103,17 @@ class Handshakes(SynchronousTestCase):
         self.refused(wire, "the secrets (--auth-file) differ")
         self.assertEqual(wire.acceptor.hellos, [])
         self.assertEqual(wire.acceptor.strangers, [])
+
+    def test_who_was_refused_is_told_by_the_node(self) -> None:
+        """The acceptor has the node log it, which bounds how often: anybody can be refused."""
+        wire = Wire(NotingHandler(1, secret="a"), NotingHandler(2, secret="b"))
+        with capturedLogs() as logs:
+            wire.pump()
+        peer = peer_name(wire.far.getPeer())
+        reason = "the secrets (--auth-file) differ"
+        self.assertEqual(wire.acceptor.complaints, [f"link from {peer} refused: {reason}"])
+        self.assertEqual(wire.dialer.complaints, [])
+        self.assertEqual(logs, [])
 
     def test_another_cluster_is_refused_and_the_node_told(self) -> None:
         """A bootstrapped twin has to learn that an older cluster looks for it."""

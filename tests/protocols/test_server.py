@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -609,3 +610,19 @@ class Attributes(SynchronousTestCase):
     def test_the_limits_are_sane(self) -> None:
         """A quantum of the smallest commands fits the smallest read."""
         self.assertLess(connection_module.MIN_READ, connection_module.MAX_READ)
+
+
+class Complaints(SynchronousTestCase):
+    """What anybody can have logged."""
+
+    def test_one_line_a_second(self) -> None:
+        """Of all complaints together, with clients or without, and when the clock is set back."""
+        server = Server()
+        told = []
+        with capturedLogs() as logs:
+            for step in (0.0, 0.5, 0.5, 0.9, 0.1, -3600.0, 0.5, 0.5):
+                server.clock.rightNow += step
+                server.factory.complain("who: {who}", who=server.clock.rightNow)
+                told.append(len(logs))
+        self.assertEqual(told, [1, 1, 2, 2, 3, 4, 4, 5])
+        self.assertEqual(logs[0]["who"], 0.0)
