@@ -24,6 +24,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from finn import plain
+from finn.errors import BadMachine
 from finn.signatures import Declaration, build_specs, declare
 from finn.table import CommandSpec, Kind
 
@@ -136,10 +137,13 @@ def check_state(machine: Machine) -> None:
     """Find out at start whether the default snapshot can hold a machine's state.
 
     Raises:
-        TypeError: it cannot; the text names the attribute.
+        BadMachine: it cannot; the text names the attribute.
     """
     if type(machine).snapshot is Machine.snapshot:
-        plain.freeze(vars(machine))
+        try:
+            plain.freeze(vars(machine))
+        except TypeError as e:
+            raise BadMachine(str(e)) from None
 
 
 @overload

@@ -162,6 +162,10 @@ class StartFailed(FinnError):
     """The node cannot start; the text says what is wrong and what to do."""
 
 
+class BadMachine(FinnError, TypeError):
+    """What was given as a machine is none, or holds what its snapshot cannot keep."""
+
+
 def printable(data: bytes, limit: int = 128) -> str:
     """Render client bytes for one line of an error reply: no CR, LF or undecodable bytes."""
     text = data[:limit].decode("utf-8", "replace")

@@ -434,6 +434,7 @@ class StateTests(SynchronousTestCase):
         with self.assertRaises(TypeError) as caught:
             check_state(machine)
         self.assertIn("'lock' holds a object", str(caught.exception))
+        self.assertIsInstance(caught.exception, finn.FinnError)
 
     def test_own_snapshots_are_not_checked(self) -> None:
         """They know their types."""

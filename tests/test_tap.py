@@ -32,6 +32,16 @@ class Broken:
         raise ValueError("no luck")
 
 nothing = 3
+
+def nobody():
+    pass
+
+import threading
+import finn
+
+class Locked(finn.Machine):
+    def __init__(self):
+        self.l = threading.Lock()
 """
 
 
@@ -352,6 +362,18 @@ class LaunchTests(TapCase):
         self.assertIn(f"ValueError: no luck ({self.module}.py, line 7)", text)
         self.assertIn("SyntaxError", self.machine_refused(f"{self.module}_bad:X"))
         self.assertIn("line 2", self.machine_refused(f"{self.module}_raise:X"))
+
+    def test_machines_that_cannot_be_run_are_refused_in_one_line(self) -> None:
+        """What is no machine, and state that the default snapshot cannot keep."""
+        for name, words in (
+            ("Fine", "finn: Fine is no machine: derive it from finn.Machine"),
+            ("nobody", "finn: NoneType is no machine"),
+            ("Locked", "finn: attribute 'l' holds a lock: the default snapshot keeps None"),
+        ):
+            options = self.parse("--machine", f"{self.module}:{name}")
+            error = self.assertRaises(SystemExit, launch.make_service, options, self.reactor)
+            self.assertIn(words, str(error.code))
+            self.assertEqual(len(str(error.code).splitlines()), 1)
 
     def test_failure_at_start_ends_the_process(self) -> None:
         """A busy port or a locked directory is one line of the log and exit code 1."""

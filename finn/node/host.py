@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
-from finn.errors import CommandError, UnknownCommand, WrongArity, error_text
+from finn.errors import BadMachine, CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
 from finn.node.runs import OpaqueCall
 from finn.node.slot import SlotConnection
@@ -126,7 +126,7 @@ class Host:
             check_state(machine)
             self.specs = machine_commands(machine)
         elif not IMachine.providedBy(machine):
-            raise TypeError(
+            raise BadMachine(
                 f"{type(machine).__name__} is no machine: derive it from finn.Machine, "
                 "or declare that it implements finn.interfaces.IMachine"
             )

@@ -80,6 +80,10 @@ class FaultyClosures:
         self.count = int(file.read())
 
 
+class Plain:
+    """Is no machine."""
+
+
 class Unmakeable(finn.Machine):
     """Cannot be made."""
 

@@ -118,6 +118,7 @@ class RefusedTests(IntegrationTestCase):
             ("wrong:Machine", "cannot import machine wrong: SyntaxError"),
             (f"{FAULTY}:Nothing", f"machine module {FAULTY} has no Nothing"),
             (f"{FAULTY}:Unmakeable", "RuntimeError: no tickets left (machines.py, line"),
+            (f"{FAULTY}:Plain", "finn: Plain is no machine: derive it from finn.Machine"),
             ("finn.machines.kv", "--machine must be package.module:Factory"),
         )
         self.check_all(cluster, [(["--machine", name], expected) for name, expected in cases])
