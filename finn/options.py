@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Consistency(enum.IntEnum):
@@ -44,6 +46,20 @@ class LogLevel(enum.IntEnum):
 LOOPBACK = "127.0.0.1"
 LONGEST = 30 * 24 * 3600.0
 """Seconds that a command may wait at most: on the wire they are milliseconds of 32 bits."""
+
+LONGEST = 30 * 24 * 3600.0
+"""The longest that a command may wait, seconds: the wire counts milliseconds in 32 bits."""
+
+
+#: What the levels and the backend of a node are chosen from.
+_WORDS: dict[str, Any] = {
+    "backend": Backend,
+    "durability": Durability,
+    "consistency": Consistency,
+}
+
+#: Whole numbers among the options, and the least of each.
+_COUNTS = {"max_clients": 1, "snapshot_bytes": 0, "trailing_bytes": 0}
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -87,7 +103,7 @@ class NodeOptions:
             ``secret`` is asked of them.
         max_clients: connections beyond this are refused politely.
         idle_timeout: a client silent for longer is dropped; 0 means never.
-        request_timeout: deadline of a request.
+        request_timeout: deadline of a request, ``LONGEST`` at most.
         snapshot_bytes: a snapshot is taken when the log since the last one exceeds
             max(this, size of that snapshot), the first one earlier on some members so that they
             do not all write at once.
@@ -121,13 +137,51 @@ class NodeOptions:
         Raises:
             ValueError: with one line for the user.
         """
+        self._check_words()
+        self._check_numbers()
+        self._check_guards()
         split_address(self.address)
         for address in self.join:
             split_address(address)
-        if not 0 < self.heartbeat <= self.election_timeout / 3:
-            raise ValueError("the election timeout must be at least three heartbeats")
         if self.wait and self.join:
             raise ValueError("--wait and --join exclude each other")
+
+    def _check_words(self) -> None:
+        """Refuse what is of another type: a word, for one, would be taken for some level."""
+        for name, kind in _WORDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                members = ", ".join(f"{kind.__name__}.{word}" for word in kind.__members__)
+                raise ValueError(f"{name} must be one of {members}, not {value!r}")
+        if not isinstance(self.join, (list, tuple)):
+            raise ValueError(f"join must be a list of addresses, not {self.join!r}")
+        for address in [self.address, *self.join]:
+            if not isinstance(address, str):
+                raise ValueError(f"an address must be a str, not {address!r}")
+
+    def _check_numbers(self) -> None:
+        """Refuse what is no number, or beyond its bounds."""
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
+        for name in ("heartbeat", "election_timeout", "request_timeout", "idle_timeout"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number of seconds, not {value!r}")
+        if not 0 < self.request_timeout <= LONGEST:
+            raise ValueError(
+                f"request_timeout must be more than 0 seconds, {LONGEST:.0f} at most, "
+                f"not {self.request_timeout!r}"
+            )
+        if not 0 < self.heartbeat <= self.election_timeout / 3:
+            raise ValueError("the election timeout must be at least three heartbeats")
+
+    def _check_guards(self) -> None:
+        """Refuse secrets and certificates that would not guard what they seem to."""
+        for secret in (self.secret, self.client_secret):
+            if not isinstance(secret, (str, type(None))):
+                raise ValueError(f"a secret must be a str, not {type(secret).__name__}")
         if self.client_secret is not None and self.secret is None:
             raise ValueError("a client secret needs the secret of the members beside it")
         if self.secret == "" or self.client_secret == "":

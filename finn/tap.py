@@ -15,7 +15,15 @@ from twisted.python.logfile import LogFile
 
 import finn
 from finn import flags, redislog
-from finn.options import LOOPBACK, Backend, Consistency, Durability, LogLevel, NodeOptions
+from finn.options import (
+    LONGEST,
+    LOOPBACK,
+    Backend,
+    Consistency,
+    Durability,
+    LogLevel,
+    NodeOptions,
+)
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -77,7 +85,10 @@ class Options(usage.Options):
         ["http", None, None, "[HOST:]PORT of the status page, /metrics, /healthz and /readyz."],
         count("max-clients", NodeOptions.max_clients, "Clients beyond this are refused.", 1),
         count("idle-timeout", 0, "Seconds until a silent client is dropped; 0 is never.", 0),
-        count("request-timeout", 10_000, "Milliseconds until a request is given up.", 1),
+        count(
+            *("request-timeout", 10_000, "Milliseconds until a request is given up.", 1),
+            int(LONGEST * 1000),
+        ),
         count("heartbeat", 100, "Milliseconds between heartbeats.", 1),
         count(
             "election-timeout", 1000, "Milliseconds of silence before an election (to twice).", 3

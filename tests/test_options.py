@@ -1,0 +1,77 @@
+"""Options of a node: what an application may ask for, and how the rest is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.options import LONGEST, Backend, Consistency, Durability, NodeOptions
+
+
+class CheckTests(SynchronousTestCase):
+    """``NodeOptions.check``, which a node calls before anything else."""
+
+    def refused(self, **options: Any) -> str:
+        """Return the line with which options are refused."""
+        error = self.assertRaises(ValueError, NodeOptions(**options).check)
+        text = str(error)
+        self.assertEqual(len(text.splitlines()), 1)
+        return text
+
+    def test_words_are_no_levels(self) -> None:
+        """A word or number in place of a level is refused: it would be taken for some level."""
+        for name, kind in (
+            ("consistency", Consistency), ("durability", Durability), ("backend", Backend)
+        ):  # fmt: skip
+            for wrong in ("high", "bolt", 2, None):
+                text = self.refused(**{name: wrong})
+                self.assertIn(f"{name} must be one of {kind.__name__}.", text)
+                self.assertIn(f"not {wrong!r}", text)
+            for right in kind:
+                NodeOptions(**{name: right}).check()
+
+    def test_addresses(self) -> None:
+        """One address is no list of them, and bytes are none."""
+        self.assertIn("join must be a list", self.refused(join=":22399"))
+        self.assertIn("must be a str", self.refused(join=[b":22399"]))
+        self.assertIn("must be a str", self.refused(address=b":22399"))
+        self.assertIn("no port", self.refused(join=["host"]))
+        NodeOptions(join=[":1", "host:2"]).check()
+
+    def test_whole_numbers(self) -> None:
+        """Counts and sizes are whole, and not below nothing."""
+        for name in ("max_clients", "snapshot_bytes", "trailing_bytes"):
+            for wrong in (-5, -1, 1e6, math.nan, "64mb", None):
+                self.assertIn(f"{name} must be a whole number", self.refused(**{name: wrong}))
+        self.assertIn("1 or more", self.refused(max_clients=0))
+        NodeOptions(max_clients=1, snapshot_bytes=1, trailing_bytes=0).check()
+
+    def test_times(self) -> None:
+        """Times are finite numbers that are not below nothing; those that must pass are above."""
+        for name in ("heartbeat", "election_timeout", "request_timeout", "idle_timeout"):
+            for wrong in (-1, -0.5, math.nan, math.inf, "10", None):
+                self.assertIn(
+                    f"{name} must be a number of seconds, not {wrong!r}",
+                    self.refused(**{name: wrong}),
+                )
+        self.assertIn("three heartbeats", self.refused(heartbeat=0))
+        self.assertIn("three heartbeats", self.refused(heartbeat=0.5))
+        NodeOptions(idle_timeout=0, heartbeat=0.01, election_timeout=5).check()
+
+    def test_longest_request(self) -> None:
+        """A deadline fits in the milliseconds that the wire has, and is not over at once."""
+        self.assertLess(LONGEST * 1000, 1 << 32)
+        for wrong in (0, LONGEST + 1, 1 << 80):
+            self.assertIn(
+                "request_timeout must be more than 0", self.refused(request_timeout=wrong)
+            )
+        for right in (0.001, 10, LONGEST):
+            NodeOptions(request_timeout=right).check()
+
+    def test_secrets_are_text(self) -> None:
+        """Bytes are refused, and not shown."""
+        self.assertEqual(self.refused(secret=b"hush"), "a secret must be a str, not bytes")
+        self.assertIn("must be a str", self.refused(secret="a", client_secret=b"b"))
+        NodeOptions(secret="a", client_secret="b").check()
