@@ -2,7 +2,8 @@
 
 ``Node`` never stops a reactor. Here a fatal error becomes one log line and exit code 1, and SIGTERM
 and SIGINT become an orderly stop with exit code 0, where Twisted would end by the signal. SIGHUP
-reads the certificates again.
+reads the certificates again; without any it does nothing to a daemon, and ends a node in the
+foreground, whose terminal is gone.
 """
 
 from __future__ import annotations
@@ -219,19 +220,27 @@ class FinnService(MultiService):
     def _take_signals(self) -> None:
         """Take the reactor's signals: it would end the process by them, not with exit code 0.
 
-        Signals that somebody else handles, or that are ignored, stay as they are.
+        Signals that somebody else handles, or that are ignored, stay as they are. SIGHUP is taken
+        where there is something to reload, and by a daemon, which has no terminal that could end.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             if getattr(signal.getsignal(number), "__self__", None) is self.reactor:
                 signal.signal(number, self._signalled)
-        if self.options.node_options.tls_cert is not None:
+        if self._has_certificates or self.options.daemon:
             signal.signal(signal.SIGHUP, self._hung_up)
 
     def _hung_up(self, number: int, frame: Any) -> None:
         self.reactor.callFromThread(self._reload)
 
+    @property
+    def _has_certificates(self) -> bool:
+        return self.options.node_options.tls_cert is not None
+
     def _reload(self) -> None:
         """Read the certificates again; when that fails, those in use stay in use."""
+        if not self._has_certificates:
+            self.log.info("Received SIGHUP, there are no certificates to reload")
+            return
         try:
             self.node.reload_certificates()
         except FinnError as error:

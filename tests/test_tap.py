@@ -510,6 +510,35 @@ class LaunchTests(TapCase):
         self.assertIn(" # certificates not reloaded: no such file", first)
         self.assertIn(" * Certificates reloaded", second)
 
+    def hang_up(self, parent: Any) -> tuple[str, bool]:
+        """Send SIGHUP to a node without certificates; return its log, and whether it would end."""
+        stream = self.watch_log()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        ends: list[int] = []
+        signal.signal(signal.SIGHUP, lambda number, frame: ends.append(number))
+        service = self.make(parent=parent)
+        service.node.reload_certificates = lambda: self.fail("there are none")
+        service.startService()
+        self.reactor.run_waiting()
+        signal.raise_signal(signal.SIGHUP)
+        return stream.getvalue(), bool(ends)
+
+    def test_hangup_of_a_daemon(self) -> None:
+        """It goes on, and says that there is nothing to reload."""
+        runner = UsageOptions()
+        runner.update({"nodaemon": 0, "pidfile": "x", "logger": "x"})
+        log, ends = self.hang_up(runner)
+        self.assertFalse(ends)
+        self.assertEqual(len(log.splitlines()), 1)
+        self.assertIn(" * Received SIGHUP, there are no certificates to reload", log)
+
+    def test_hangup_of_a_terminal(self) -> None:
+        """A node in the foreground ends with its terminal: the signal is left alone."""
+        runner = UsageOptions()
+        runner.update({"nodaemon": 1, "pidfile": "", "logger": "x"})
+        self.assertEqual(self.hang_up(runner), ("", True))
+
     def test_clients_need_open_files(self) -> None:
         """The soft limit on open files is raised to what they need, and a low hard one told of."""
         limits = [64, 1 << 20]

@@ -238,7 +238,7 @@ class RunnerTests(IntegrationTestCase):
         self.check_stops(node, signal.SIGTERM)
 
     def test_daemon(self) -> None:
-        """twistd as a daemon: the pid file and the log are in the data directory."""
+        """twistd as a daemon: pid file and log are in the data directory, SIGHUP does no harm."""
         node = self.cluster().add(runner=("twistd",)).start()
         self.assertEqual(node.wait(), 0, node.tail())
         pid_file = node.directory / "twistd.pid"
@@ -246,8 +246,12 @@ class RunnerTests(IntegrationTestCase):
         self.addCleanup(daemon.reap)
         until(lambda: node.state() == "Leader", "the daemon leads")
         self.assertEqual(node.do("SET", "a", "b"), b"OK")
-        self.assertIn("Leader", (node.directory / "twistd.log").read_text())
+        log = node.directory / "twistd.log"
+        self.assertIn("Leader", log.read_text())
+        os.kill(daemon.pid, signal.SIGHUP)
+        until(lambda: "no certificates to reload" in log.read_text(), "SIGHUP is told of")
         daemon.stop()
+        self.assertIn('"clean": true', (node.directory / "node.json").read_text())
         self.assertFalse(pid_file.exists())
 
 
