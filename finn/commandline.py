@@ -1,7 +1,8 @@
 """The command line of the cluster client: ``python -m finn.client ADDR... COMMAND [ARG...]``.
 
 Exit codes: 0 for a reply, 1 for an error (nothing was applied, or the reply says so), 2 when it is
-not known whether the command was applied, 64 for wrong usage.
+not known whether the command was applied, 64 for wrong usage, 74 when the command succeeded and its
+reply could not be written.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +25,7 @@ from finn.protocols.tls import TLSMaterial
 FAILED = 1
 UNKNOWN = 2
 USAGE = 64  # EX_USAGE
+UNWRITTEN = 74  # EX_IOERR
 
 
 class ClientOptions(usage.Options):
@@ -31,7 +34,8 @@ class ClientOptions(usage.Options):
     synopsis = "Usage: python -m finn.client [options] ADDR [ADDR...] COMMAND [ARG...]"
     longdesc = (
         "Runs one command on the leader of the cluster that has a member at one of the addresses. "
-        "Exit code: 0 reply, 1 error, 2 it is not known whether the command was applied. "
+        "Exit code: 0 reply, 1 error, 2 it is not known whether the command was applied, 64 wrong "
+        "usage, 74 the command succeeded and its reply could not be written. "
         "FINN_SECRET in the environment may hold the secret instead of --auth-file."
     )
     optParameters = [
@@ -79,6 +83,34 @@ def render(value: Any) -> str:
     return f"(error) {value}" if isinstance(value, CommandError) else str(value)
 
 
+def put(stream: Any, text: str) -> str | None:
+    """Write a line to standard output or error; what its encoding has no character for is escaped.
+
+    Returns:
+        None, or why it could not be written.
+    """
+    if stream is None:  # closed by who started this
+        return "it is closed"
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    data = f"{text}\n".encode(encoding, "backslashreplace")
+    try:
+        if hasattr(stream, "buffer"):
+            stream.buffer.write(data)
+        else:
+            stream.write(data.decode(encoding))
+        stream.flush()
+    except (OSError, ValueError) as e:
+        drop(stream)
+        return getattr(e, "strerror", None) or str(e)
+    return None
+
+
+def drop(stream: Any) -> None:
+    """Send what a stream could not write nowhere: Python would try again, and end with its code."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
 def secret_of(options: ClientOptions) -> str | None:
     """Return the secret from the file or the environment.
 
@@ -115,15 +147,20 @@ async def run(reactor: Any, options: ClientOptions) -> int:
             timeout=options["timeout"],
         )
         try:
-            print(render(await client.execute(*options.words)))
+            # As they were typed, which need not be text.
+            reply = await client.execute(*map(os.fsencode, options.words))
         finally:
             client.close()
     except OutcomeUnknown as e:
-        print(e, file=sys.stderr)
+        put(sys.stderr, str(e))
         return UNKNOWN
     except (FinnError, ValueError, OSError) as e:
-        print(" ".join(str(e).split()), file=sys.stderr)
+        put(sys.stderr, " ".join(str(e).split()))
         return FAILED
+    problem = put(sys.stdout, render(reply))
+    if problem is not None:
+        put(sys.stderr, f"the command succeeded, its reply could not be written: {problem}")
+        return UNWRITTEN
     return 0
 
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.commandline import USAGE, ClientOptions, main, render, secret_of, split_words, tls_of
-from finn.errors import CommandError, StartFailed
+from finn import commandline
+from finn.commandline import (
+    FAILED,
+    UNKNOWN,
+    UNWRITTEN,
+    USAGE,
+    ClientOptions,
+    main,
+    render,
+    secret_of,
+    split_words,
+    tls_of,
+)
+from finn.errors import CommandError, OutcomeUnknown, StartFailed
+from tests.source import ROOT
 
 
 class OptionTests(SynchronousTestCase):
@@ -77,6 +92,99 @@ class OptionTests(SynchronousTestCase):
         options = self.parse("--tls-cert", "none.pem", "--tls-key", "none.key", ":1", "PING")
         with self.assertRaises(StartFailed):
             tls_of(options)
+
+
+class StubClient:
+    """Stands for the cluster client: answers at once."""
+
+    reply: Any = b"OK"
+    asked: list[tuple[Any, ...]] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Connect to nobody."""
+
+    async def execute(self, *words: Any) -> Any:
+        """Answer, or fail."""
+        self.asked.append(words)
+        if isinstance(self.reply, Exception):
+            raise self.reply
+        return self.reply
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class RunTests(SynchronousTestCase):
+    """What is written where, and the exit codes."""
+
+    def setUp(self) -> None:
+        self.patch(commandline, "ClusterClient", StubClient)
+        self.patch(StubClient, "asked", [])
+        self.err = io.StringIO()
+        self.patch(sys, "stderr", self.err)
+
+    def run_command(self, out: Any, reply: Any = b"OK", *words: str) -> int:
+        """Run a command whose reply is this; return the exit code."""
+        self.patch(StubClient, "reply", reply)
+        self.patch(sys, "stdout", out)
+        options = ClientOptions()
+        options.parseOptions([":1", *(words or ("PING",))])
+        return self.successResultOf(Deferred.fromCoroutine(commandline.run(None, options)))
+
+    def full(self) -> Any:
+        """Return a stream that cannot be written to."""
+        out = open("/dev/full", "w")  # noqa: SIM115
+        self.addCleanup(out.close)
+        return out
+
+    def test_output_that_fails(self) -> None:
+        """Has an exit code of its own and a line: the command succeeded. Nothing is left to do."""
+        out = self.full()
+        self.assertEqual(self.run_command(out, 7), UNWRITTEN)
+        self.assertEqual(
+            self.err.getvalue(),
+            "the command succeeded, its reply could not be written: No space left on device\n",
+        )
+        out.flush()
+        self.assertEqual(self.run_command(None), UNWRITTEN)
+        closed = self.full()
+        closed.close()
+        self.assertEqual(self.run_command(closed), UNWRITTEN)
+
+    def test_errors_that_cannot_be_written(self) -> None:
+        """The exit code tells what happened, whatever becomes of the text."""
+        self.patch(sys, "stderr", self.full())
+        self.assertEqual(self.run_command(io.StringIO(), OutcomeUnknown()), UNKNOWN)
+        self.assertEqual(self.run_command(io.StringIO(), CommandError("ERR no")), FAILED)
+        self.assertEqual(self.run_command(self.full()), UNWRITTEN)
+
+    def test_encoding_of_the_terminal(self) -> None:
+        """What it cannot show is escaped; it is no error."""
+        for encoding, shown in (
+            ("ascii", b"\\xfc\\u20ac\n"), ("latin-1", b"\xfc\\u20ac\n"),
+            ("utf-8", "ü€\n".encode()),
+        ):  # fmt: skip
+            data = io.BytesIO()
+            out = io.TextIOWrapper(data, encoding=encoding)
+            self.assertEqual(self.run_command(out, "ü€".encode()), 0)
+            self.assertEqual(data.getvalue(), shown)
+        text = io.StringIO()
+        self.assertEqual(self.run_command(text, "ü€".encode()), 0)
+        self.assertEqual(text.getvalue(), "ü€\n")
+
+    def test_arguments_of_any_bytes(self) -> None:
+        """They are sent as they were typed, and only what is text can be an address."""
+        words = [os.fsdecode(word) for word in (b"SET", "ü".encode(), b"\xff")]
+        self.assertEqual(self.run_command(io.StringIO(), b"OK", *words), 0)
+        self.assertEqual(StubClient.asked, [(b"SET", "ü".encode(), b"\xff")])
+        self.assertEqual(split_words([":1", os.fsdecode(b"\xff:1")])[0], [":1"])
+
+    def test_codes_are_documented(self) -> None:
+        """In the help, the module and the documentation."""
+        text = (ROOT / "docs" / "clients.md").read_text()
+        for place in (str(ClientOptions()), str(commandline.__doc__), text):
+            for code in (FAILED, UNKNOWN, USAGE, UNWRITTEN):
+                self.assertRegex(" ".join(place.split()), f"\\b{code}\\b")
 
 
 class RenderTests(SynchronousTestCase):

@@ -287,6 +287,22 @@ class CommandLineTests(IntegrationTestCase):
         code, out, err = self.ask("nonsense")
         self.assertEqual((code, out, err.count("\n")), (64, "", 1), err)
 
+    def test_output_that_fails(self) -> None:
+        """It is no error of the command, which was applied; what cannot be shown is escaped."""
+        node = self.cluster().found()
+        command = [sys.executable, "-m", "finn.client", node.address, "INCR", "n"]
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT, env=environment()
+            )
+        self.assertEqual(result.returncode, 74, result.stderr)
+        self.assertIn(b"the command succeeded", result.stderr)
+        self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+        self.assertEqual(node.do("GET", "n"), b"1")
+        self.assertEqual(node.do("SET", b"\xff", "ü"), b"OK")
+        found = self.ask(node.address, "GET", os.fsdecode(b"\xff"), PYTHONIOENCODING="ascii")
+        self.assertEqual(found, (0, "\\xfc\n", ""))
+
     def test_secret(self) -> None:
         """The secret comes from a file or the environment."""
         folder = Path(self.mktemp()).resolve()
