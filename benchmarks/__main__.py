@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+import signal
 import sys
-from typing import Any
+from contextlib import closing
+from typing import Any, NoReturn
 
 from benchmarks import cells, report
 from benchmarks.cluster import Shape
@@ -22,8 +25,24 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def parse() -> argparse.Namespace:
-    """Return the options."""
+def length(text: str) -> float:
+    """Turn the text of a flag into seconds."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and finite, not {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """Turn the text of a flag into a number of runs."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text!r}")
+    return value
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return what parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures clusters of finn on this machine, and redis-server beside them.",
@@ -43,9 +62,9 @@ def parse() -> argparse.Namespace:
         metavar="PART,...",
         help=f"what to measure, of {', '.join(PARTS)} (cells and peers with --cells, else all)",
     )
-    parser.add_argument("--seconds", type=float, default=None, help="length of a run (3; quick 1)")
-    parser.add_argument("--runs", type=int, default=None, help="runs of each cell (3; quick 1)")
-    parser.add_argument("--rounds", type=int, default=None, help="failovers (30; quick 3)")
+    parser.add_argument("--seconds", type=length, help="length of a run (3; quick 1)")
+    parser.add_argument("--runs", type=count, help="runs of each cell (3; quick 1)")
+    parser.add_argument("--rounds", type=count, help="failovers (30; quick 3)")
     parser.add_argument(
         "--driver",
         choices=("redis-benchmark", "twisted"),
@@ -53,6 +72,12 @@ def parse() -> argparse.Namespace:
         help="what makes the load (redis-benchmark where it is installed)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to a file, too")
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    """Return the options; what is wrong is told before anything is measured."""
+    parser = make_parser()
     options = parser.parse_args()
     quick = options.quick
     options.seconds = options.seconds or (1.0 if quick else 3.0)
@@ -62,11 +87,25 @@ def parse() -> argparse.Namespace:
     options.parts = parts.split(",")
     if wrong := [part for part in options.parts if part not in PARTS]:
         parser.error(f"no such part: {', '.join(wrong)}")
+    for pattern in options.cells:
+        if not cells.chosen(cells.matrix(), [pattern]):
+            parser.error(f"no cell has a name like {pattern!r}, --list prints them")
     if options.driver is None:
         options.driver = "redis-benchmark" if has_redis_benchmark() else "twisted"
     if options.driver == "redis-benchmark" and not has_redis_benchmark():
         parser.error("redis-benchmark is not installed")
+    if options.json and not options.list:
+        try:
+            open(options.json, "a").close()
+        except OSError as error:
+            parser.error(f"--json {options.json}: {error.strerror}")
     return options
+
+
+def ended(number: int, frame: Any) -> NoReturn:
+    """End as by ^C, which clears processes and folders away; a second signal changes nothing."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def main() -> int:
@@ -79,14 +118,16 @@ def main() -> int:
     if options.list:
         print("\n".join(cell.name for cell in matrix))
         return 0
+    signal.signal(signal.SIGTERM, ended)
     driver = Driver(options.driver, options.seconds)
     found: dict[str, Any] = {"machine": report.machine(), "driver": options.driver}
     rows: list[dict[str, Any]] = []
 
     def collect(figures: Any) -> None:
-        for row in figures:
-            rows.append(row)
-            tell(f"{row['name']}: {row.get('error') or format(row['rps'], ',.0f')}")
+        with closing(figures):
+            for row in figures:
+                rows.append(row)
+                tell(f"{row['name']}: {row.get('error') or format(row['rps'], ',.0f')}")
 
     if "peers" in options.parts:
         # Only the loads of the default cluster: others would compare unlike things.

@@ -47,12 +47,16 @@ def snapshot_stall(cluster: Cluster) -> dict[str, Any]:
     leader = cluster.leader()
     command = generator(leader.port, Load("set", 10, 1), 6.0, rate=2000)
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    time.sleep(1.5)
-    with Client(leader.port, timeout=120) as client:
-        began = time.monotonic()
-        reply = client.ask("RAFTSNAPSHOT")
-        took = time.monotonic() - began
-    output, _ = child.communicate(timeout=60)
+    try:
+        time.sleep(1.5)
+        with Client(leader.port, timeout=120) as client:
+            began = time.monotonic()
+            reply = client.ask("RAFTSNAPSHOT")
+            took = time.monotonic() - began
+        output, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
     figures = twisted_figures(output)
     return {
         "snapshot_reply": str(reply),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
+import signal
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,8 +15,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks import __main__ as program
 from benchmarks import cells, load, measure, report
-from benchmarks.processes import Process, Usage, processor_ticks
+from benchmarks.processes import Process, Usage, processor_ticks, wait_until
+from tests.source import ROOT
 
 
 class CellsTests(SynchronousTestCase):
@@ -35,6 +41,78 @@ class CellsTests(SynchronousTestCase):
     def test_quick_is_a_part(self) -> None:
         """The quick cells are cells of the matrix."""
         self.assertLessEqual(set(cells.quick()), set(cells.matrix()))
+
+
+class OptionTests(SynchronousTestCase):
+    def refused(self, *words: str) -> str:
+        """Return the last line of a command line that is refused, before anything is measured."""
+        error = io.StringIO()
+        with (
+            patch.object(sys, "argv", ["benchmarks", *words]),
+            patch.object(sys, "stderr", error),
+            self.assertRaises(SystemExit) as raised,
+        ):
+            program.parse()
+        self.assertEqual(raised.exception.code, 2)
+        return error.getvalue().splitlines()[-1]
+
+    def test_numbers(self) -> None:
+        """Times and counts are above nothing, and there is an end to them."""
+        for flag, wrong in (
+            ("--seconds", ("nan", "inf", "-1", "0", "x")),
+            ("--runs", ("0", "-1", "1.5")),
+            ("--rounds", ("0", "-1", "nan")),
+        ):
+            for text in wrong:
+                self.assertIn(flag, self.refused(flag, text))
+
+    def test_patterns_that_fit_nothing(self) -> None:
+        """Each pattern has to fit a cell: else its cells were not measured and nobody told."""
+        for pattern in ("nonsense", "(", "[", "set"):
+            self.assertIn(repr(pattern), self.refused("--cells", "set.*", "--cells", pattern))
+
+    def test_figures_that_could_not_be_saved(self) -> None:
+        """The file is tried first, not after an hour."""
+        self.assertIn("No such file", self.refused("--json", "/nonexistent/x"))
+        self.assertIn("Is a directory", self.refused("--json", "/"))
+
+    def test_options_that_fit(self) -> None:
+        """They are taken as they are; the file is not touched for a list."""
+        path = self.mktemp()
+        words = ["--seconds", "0.5", "--runs", "2", "--cells", "set.*", "--json", path, "--list"]
+        with patch.object(sys, "argv", ["benchmarks", *words]):
+            options = program.parse()
+        self.assertEqual((options.seconds, options.runs, options.rounds), (0.5, 2, 30))
+        self.assertFalse(os.path.exists(path))
+
+
+class EndTests(SynchronousTestCase):
+    def inside(self, folder: Path) -> list[int]:
+        """Return the processes that work in a folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(folder) in os.readlink(process / "cwd"):
+                    found.append(int(process.name))
+        return found
+
+    def test_sigterm_leaves_nothing_behind(self) -> None:
+        """It ends the processes of a cluster, and removes what they wrote, as ^C does."""
+        outside, folder = Path(self.mktemp()).resolve(), Path(self.mktemp()).resolve()
+        folder.mkdir()
+        words = ["--cells", "1-node.set.c1.P1", "--parts", "cells", "--driver", "twisted"]
+        command = [sys.executable, "-m", "benchmarks", *words, "--seconds", "600"]
+        variables = {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+        run = Process(command, outside, variables)
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in self.inside(folder)])
+        self.addCleanup(run.kill)
+        run.start()
+        wait_until(lambda: bool(self.inside(folder)), "a node")
+        run.signal(signal.SIGTERM)
+        self.assertEqual(run.wait(), 128 + signal.SIGTERM, run.tail())
+        self.assertEqual(self.inside(folder), [])
+        self.assertEqual(list(folder.iterdir()), [])
+        self.assertNotIn("Traceback", run.log.read_text())
 
 
 class FiguresTests(SynchronousTestCase):
