@@ -37,7 +37,6 @@ def info(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 
 
 def _server(node: Node, status: dict[str, Any]) -> dict[str, Any]:
-    port = node.port.getHost() if node.port is not None else None
     system = os.uname()
     return {
         "redis_version": REDIS_VERSION,
@@ -49,10 +48,19 @@ def _server(node: Node, status: dict[str, Any]) -> dict[str, Any]:
         "arch_bits": 64 if sys.maxsize > 1 << 32 else 32,
         "process_id": os.getpid(),
         "run_id": format(node.instance, "040x"),
-        "tcp_port": getattr(port, "port", 0),
+        "tcp_port": _port_of(node),
         "uptime_in_seconds": int(status["uptime_seconds"]),
         "uptime_in_days": int(status["uptime_seconds"] // 86400),
     }
+
+
+def _port_of(node: Node) -> int:
+    """Return the TCP port; 0 without one. A node that stops, or failed, has closed it."""
+    try:
+        found = node.port.getHost().port
+    except AttributeError:  # not bound, not TCP, or closed: then it knows what it was asked for
+        found = getattr(node.port, "port", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _clients(node: Node, status: dict[str, Any]) -> dict[str, Any]:

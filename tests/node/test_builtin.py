@@ -6,12 +6,16 @@ import os
 from typing import Any
 
 import hiredis
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.unix import Port as UnixPort
 from twisted.trial.unittest import SynchronousTestCase
 
 import finn
 from finn.errors import CommandError
 from finn.machines.kv import KV
 from finn.node.commands import BUILTINS
+from finn.protocols.transport import WriteThroughPort
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client, Journal, Opaque
 
@@ -287,6 +291,21 @@ class ServerTests(BuiltinTestCase):
                 key, _, value = line.partition(":")
                 rows[key] = value
         return found
+
+    def test_port_of_info(self) -> None:
+        """INFO tells the port, also when it is closed: of a node that stops, or has failed."""
+        self.assertEqual(self.info("server")["Server"]["tcp_port"], "7481")
+        port = WriteThroughPort(0, Factory(), reactor=MemoryReactorClock())
+        port.startListening()
+        number = port.port = port.getHost().port
+        self.node.port = port
+        self.assertEqual(self.info("server")["Server"]["tcp_port"], str(number))
+        port.connectionLost(None)
+        self.assertRaises(AttributeError, port.getHost)
+        self.assertEqual(self.info("server")["Server"]["tcp_port"], str(number))
+        for other in (None, UnixPort("socket", Factory(), reactor=MemoryReactorClock())):
+            self.node.port = other
+            self.assertEqual(self.info("server")["Server"]["tcp_port"], "0")
 
     def test_info(self) -> None:
         """INFO has Redis' sections and one of its own; single ones can be asked for."""
