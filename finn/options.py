@@ -44,8 +44,6 @@ class LogLevel(enum.IntEnum):
 
 
 LOOPBACK = "127.0.0.1"
-LONGEST = 30 * 24 * 3600.0
-"""Seconds that a command may wait at most: on the wire they are milliseconds of 32 bits."""
 
 LONGEST = 30 * 24 * 3600.0
 """The longest that a command may wait, seconds: the wire counts milliseconds in 32 bits."""

@@ -28,6 +28,7 @@ from finn.options import (
 if TYPE_CHECKING:
     from twisted.application.service import IService
 
+MOST_MS = int(LONGEST * 1000)
 DEFAULT_MACHINE = "finn.machines.kv:KV"
 TWISTD_PIDFILE = "twistd.pid"
 
@@ -85,10 +86,7 @@ class Options(usage.Options):
         ["http", None, None, "[HOST:]PORT of the status page, /metrics, /healthz and /readyz."],
         count("max-clients", NodeOptions.max_clients, "Clients beyond this are refused.", 1),
         count("idle-timeout", 0, "Seconds until a silent client is dropped; 0 is never.", 0),
-        count(
-            *("request-timeout", 10_000, "Milliseconds until a request is given up.", 1),
-            int(LONGEST * 1000),
-        ),
+        count("request-timeout", 10_000, "Milliseconds until a request is given up.", 1, MOST_MS),
         count("heartbeat", 100, "Milliseconds between heartbeats.", 1),
         count(
             "election-timeout", 1000, "Milliseconds of silence before an election (to twice).", 3
