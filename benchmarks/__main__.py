@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 from contextlib import closing
@@ -95,10 +96,13 @@ def parse() -> argparse.Namespace:
     if options.driver == "redis-benchmark" and not has_redis_benchmark():
         parser.error("redis-benchmark is not installed")
     if options.json and not options.list:
+        is_new = not os.path.exists(options.json)
         try:
             open(options.json, "a").close()
         except OSError as error:
             parser.error(f"--json {options.json}: {error.strerror}")
+        if is_new:
+            os.unlink(options.json)
     return options
 
 

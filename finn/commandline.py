@@ -19,13 +19,21 @@ from twisted.python import usage
 from finn.client import ClusterClient
 from finn.errors import CommandError, FinnError, OutcomeUnknown
 from finn.flags import read_secrets
-from finn.options import split_address
+from finn.options import LONGEST, split_address
 from finn.protocols.tls import TLSMaterial
 
 FAILED = 1
 UNKNOWN = 2
 USAGE = 64  # EX_USAGE
 UNWRITTEN = 74  # EX_IOERR
+
+
+def seconds(text: str) -> float:
+    """Turn the text of a flag into seconds."""
+    value = float(text)
+    if not 0 < value <= LONGEST:
+        raise ValueError(f"seconds are more than 0, {LONGEST:.0f} at most, not {text}")
+    return value
 
 
 class ClientOptions(usage.Options):
@@ -40,7 +48,7 @@ class ClientOptions(usage.Options):
     )
     optParameters = [
         ["auth-file", None, None, "File that holds the secret."],
-        ["timeout", "t", 10.0, "Seconds until the command is given up.", float],
+        ["timeout", "t", 10.0, "Seconds until the command is given up.", seconds],
         ["tls-cert", None, None, "Certificate of this client (PEM), where the cluster asks."],
         ["tls-key", None, None, "Its private key (PEM)."],
         ["tls-ca", None, None, "Certificates of who may sign the servers' (PEM)."],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 
@@ -55,6 +56,9 @@ _WORDS: dict[str, Any] = {
     "durability": Durability,
     "consistency": Consistency,
 }
+
+#: Seconds of the other times at most: a timer can still be set.
+FOREVER = 1e9
 
 #: Whole numbers among the options, and the least of each.
 _COUNTS = {"max_clients": 1, "snapshot_bytes": 0, "trailing_bytes": 0}
@@ -156,6 +160,13 @@ class NodeOptions:
         for address in [self.address, *self.join]:
             if not isinstance(address, str):
                 raise ValueError(f"an address must be a str, not {address!r}")
+        if not isinstance(self.wait, bool):
+            raise ValueError(f"wait must be True or False, not {self.wait!r}")
+        for name in ("directory", "tls_cert", "tls_key", "tls_ca"):
+            value = getattr(self, name)
+            is_left_out = value is None and name != "directory"
+            if not (is_left_out or isinstance(value, (str, PathLike))):
+                raise ValueError(f"{name} must be a path, not {value!r}")
 
     def _check_numbers(self) -> None:
         """Refuse what is no number, or beyond its bounds."""
@@ -163,16 +174,17 @@ class NodeOptions:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
-        for name in ("heartbeat", "election_timeout", "request_timeout", "idle_timeout"):
+        for name in ("request_timeout", "heartbeat", "election_timeout", "idle_timeout"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number of seconds, not {value!r}")
-        if not 0 < self.request_timeout <= LONGEST:
-            raise ValueError(
-                f"request_timeout must be more than 0 seconds, {LONGEST:.0f} at most, "
-                f"not {self.request_timeout!r}"
-            )
-        if not 0 < self.heartbeat <= self.election_timeout / 3:
+            most = LONGEST if name == "request_timeout" else FOREVER
+            if value > most or (value == 0 and name == "request_timeout"):
+                raise ValueError(
+                    f"{name} must be more than 0 seconds, {most:.0f} at most, not {value!r}"
+                )
+        # A little less is three of them, too, as 0.3 is of 0.1.
+        if not 0 < 3 * self.heartbeat <= self.election_timeout + 1e-9:
             raise ValueError("the election timeout must be at least three heartbeats")
 
     def _check_guards(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,6 +41,14 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("no port", self.refused(join=["host"]))
         NodeOptions(join=[":1", "host:2"]).check()
 
+    def test_paths_and_flags(self) -> None:
+        """What is true in some way is not True, and a number is no path."""
+        self.assertIn("wait must be True or False", self.refused(wait="no"))
+        for name in ("directory", "tls_cert", "tls_key", "tls_ca"):
+            self.assertIn(f"{name} must be a path, not 5", self.refused(**{name: 5}))
+        self.assertIn("directory must be a path, not None", self.refused(directory=None))
+        NodeOptions(directory=pathlib.Path("data")).check()  # type: ignore[arg-type]
+
     def test_whole_numbers(self) -> None:
         """Counts and sizes are whole, and not below nothing."""
         for name in ("max_clients", "snapshot_bytes", "trailing_bytes"):
@@ -56,8 +65,11 @@ class CheckTests(SynchronousTestCase):
                     f"{name} must be a number of seconds, not {wrong!r}",
                     self.refused(**{name: wrong}),
                 )
+        for name in ("heartbeat", "election_timeout", "idle_timeout"):
+            self.assertIn("1000000000 at most", self.refused(**{name: 10**400}))
         self.assertIn("three heartbeats", self.refused(heartbeat=0))
         self.assertIn("three heartbeats", self.refused(heartbeat=0.5))
+        NodeOptions(heartbeat=0.1, election_timeout=0.3).check()
         NodeOptions(idle_timeout=0, heartbeat=0.01, election_timeout=5).check()
 
     def test_longest_request(self) -> None:

@@ -323,8 +323,10 @@ class Applying:
             value, ok = values[0]
             if ok:
                 run.complete_with(value)
+                self.host.expect(run.call, run.created)
             else:
                 run.fail(CommandError(value))
+                run.drop()
             return
         parts: list[bytes] = []
         for value, ok in values:

@@ -295,9 +295,15 @@ class Dispatch:
         ):
             self.propose(run, payload, count)
         else:
-            before.then(lambda: self.propose(run, payload, count))
+            proposals.pending_bytes += len(payload)
+            before.then(lambda: self._propose_behind(run, payload, count))
         if proposals.full:
             self.hold(connection)
+
+    def _propose_behind(self, run: Run, payload: bytes, count: int) -> None:
+        """Queue a run whose payload was counted when it began to wait."""
+        self._node.proposals.pending_bytes -= len(payload)
+        self.propose(run, payload, count)
 
     def hold(self, connection: Any) -> None:
         """Stop reading a client until proposals drain (DESIGN section 7, backpressure)."""
@@ -359,7 +365,7 @@ class Dispatch:
         level = node.options.consistency
         if before is None or before.ended:
             node.reading.read(run, level)
-        elif not node.proposals.place(before, run, node.reading.serve):
+        elif not node.proposals.place(before, run, node.reading.serve, node.reading.fail):
             before.then(lambda: node.reading.read(run, level))
         elif isinstance(run, Transaction):
             node.transactions.holds(run)
@@ -371,6 +377,7 @@ class Dispatch:
         slot = connection.reserve(1)
         call = self._host.ask(connection, slot.fill, cmd, node.applying.last_time)
         if not call.asked:
+            node.host.expect(call, node.now())
             return
         run = OpaqueRun(slot, cmd, connection.resp3, node.now(), call)
         if call.mutate is None:

@@ -346,7 +346,8 @@ class Driver:
         """
         self._node.raft = None
         self.turns += 1
-        self._node.proposals.withdraw(NotReady("ERR node is stopping"))
+        refusal = NotReady("ERR node is stopping" if self._node.stopping else "ERR node has failed")
+        self._node.proposals.withdraw(refusal)
         self._node.proposals.forget(OutcomeUnknown(unknown))
         self._node.applying.abandon(OutcomeUnknown(unknown))
-        self._node.reading.fail_all(NotReady("ERR node is stopping"))
+        self._node.reading.fail_all(refusal)

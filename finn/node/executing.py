@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from finn.errors import DeadlinePassed, FinnError, OutcomeUnknown, Overloaded, UnknownCommand
+from finn.errors import (
+    DeadlinePassed,
+    FinnError,
+    NotReady,
+    OutcomeUnknown,
+    Overloaded,
+    UnknownCommand,
+)
 from finn.node.answering import answer
 from finn.node.runs import NOBODY, Nobody, OpaqueRun, Run, Waiter
 from finn.options import Consistency
@@ -24,6 +31,7 @@ class Executing:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._open: dict[Waiter, int] = {}  # those that wait, with the kind of their command
 
     def run(
         self,
@@ -53,11 +61,26 @@ class Executing:
             waiter.fail(e)
             return waiter.deferred
         if not waiter.deferred.called:
-            call = node.reactor.callLater(timeout, self._timed_out, run, route.kind)
-            waiter.deferred.addBoth(_cancel, call)
+            call = node.reactor.callLater(timeout, self._timed_out, run, waiter, route.kind)
+            self._open[waiter] = route.kind
+            waiter.deferred.addBoth(self._ended, waiter, call)
         return waiter.deferred
 
-    def _timed_out(self, run: Run, kind: int) -> None:
+    def _ended(self, result: Any, waiter: Waiter, call: Any) -> Any:
+        self._open.pop(waiter, None)
+        if call.active():
+            call.cancel()
+        return result
+
+    def fail_all(self) -> None:
+        """The node has stopped: fail who still waits, for a local command or a machine's answer."""
+        for waiter, kind in list(self._open.items()):
+            if kind == Kind.OPAQUE:
+                waiter.fail(OutcomeUnknown("node is stopping"))
+            else:
+                waiter.fail(NotReady("ERR node is stopping"))
+
+    def _timed_out(self, run: Run, waiter: Waiter, kind: int) -> None:
         node = self._node
         may_be_applied = kind in (Kind.WRITE, Kind.OPAQUE) and not (
             node.proposals.withdraw_run(run) or node.forwarding.withdraw(run)
@@ -66,6 +89,7 @@ class Executing:
             run.fail(OutcomeUnknown("request timed out after it was appended"))
         else:
             run.fail(DeadlinePassed())
+        waiter.fail(OutcomeUnknown("the machine did not answer in time"))  # what has ended
 
     def _start(
         self, run: Run, route: Any, level: Consistency, timeout: float, forward: bool
@@ -113,9 +137,3 @@ class Executing:
         else:
             node.dispatch.propose(opaque, pack_command(cmd), 1)
         return opaque
-
-
-def _cancel(result: Any, call: Any) -> Any:
-    if call.active():
-        call.cancel()
-    return result

@@ -59,7 +59,7 @@ class Forwarding:
     def forward(self, run: Run, cmd: list[bytes], level: Consistency, timeout: float) -> None:
         """Send a command to the leader, as soon as one is known."""
         if self._node.raft is None:
-            raise NotReady()
+            raise self._node.dispatch.refusal() or NotReady()
         if len(self._waiting) >= MAX_FORWARDED:
             raise Overloaded()
         self._next_id += 1

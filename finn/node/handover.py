@@ -38,7 +38,7 @@ async def find_successor(node: Node) -> int | None:
         return None
     began = node.now()
     best: int | None = None
-    while raft.role is Role.LEADER and node.links.ask_statuses():
+    while raft.role is Role.LEADER and node.raft is raft and node.links.ask_statuses():
         await node.sleep(POLL)
         voters = raft.configuration.voters
         told = {p: s for p, s in node.links.statuses_since(began).items() if p in voters}
@@ -63,8 +63,7 @@ async def hand_over(node: Node, successor: int | None) -> None:
         successor: who it should be, the core's choice if None.
     """
     raft = node.raft
-    assert raft is not None
-    if raft.role is not Role.LEADER:
+    if raft is None or raft.role is not Role.LEADER:
         return
     if not set(raft.configuration.voters) - {raft.node_id}:
         deadline = node.now() + SETTLE_TIMEOUT
@@ -84,10 +83,12 @@ async def hand_over(node: Node, successor: int | None) -> None:
             break
     deadline = node.now() + HANDOVER_TIMEOUT
     while raft.role is Role.LEADER and raft.transferring and node.now() < deadline:
+        if node.raft is not raft:
+            return
         await node.sleep(POLL)
     # Those that wait learn the next leader's address; new ones are told it at once.
     while not (raft.role is Role.LEADER or raft.leader_id or raft.removed):
-        if node.now() > deadline:
+        if node.now() > deadline or node.raft is not raft:
             break
         await node.sleep(POLL)
     await node.sleep(POLL)

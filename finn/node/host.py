@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,7 @@ class Host:
             )
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
+        self._expected: deque[tuple[float, OpaqueCall]] = deque()
         self._needs_tick: Any = getattr(machine, "needs_tick", None)
         self._routes: dict[bytes, Route] = {}
         for name, spec in self.specs.items():
@@ -325,6 +327,16 @@ class Host:
         finally:
             applier.end()
         return call
+
+    def expect(self, call: OpaqueCall, since: float) -> None:
+        """Note that the machine may still have to answer a command that came at ``since``."""
+        if call.reply is not None and not call.reply.filled:
+            self._expected.append((since, call))
+
+    def expire(self, before: float) -> None:
+        """Answer for the machine what came before a time: its client would wait for ever."""
+        while self._expected and self._expected[0][0] < before:
+            self._expected.popleft()[1].give_up()
 
     def ask_early(self, connection: Any, command: list[bytes], now: int) -> OpaqueCall:
         """Like ``ask``, for a command within MULTI: a reply given at once is kept for EXEC."""

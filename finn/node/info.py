@@ -86,7 +86,7 @@ def _memory(node: Node, status: dict[str, Any]) -> dict[str, Any]:
 
 def _persistence(node: Node, status: dict[str, Any]) -> dict[str, Any]:
     return {
-        "loading": 0 if node.raft is not None else 1,
+        "loading": int(node.raft is None and not (node.stopping or node.failure)),
         "rdb_bgsave_in_progress": int(node.snapshots.in_progress),
         "aof_enabled": 0 if status["backend"] == "inmem" else 1,
         "aof_rewrite_in_progress": 0,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from finn.errors import CommandError, FinnError, NotReady
@@ -32,10 +33,13 @@ class Joining:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stopped = False
+        self._asking: Deferred[Any] | None = None
 
     def stop(self) -> None:
-        """Do not try again."""
+        """Do not try again, and wait for no answer."""
         self._stopped = True
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def begin(self) -> Configuration | None:
         """Decide what a fresh node does first.
@@ -138,7 +142,7 @@ class Joining:
         own = self._node.options.address.encode()
         for _ in range(MAX_HOPS):
             try:
-                await self._node.ask_node(address, b"RAFTADDPEER", own)
+                await self._ask_node(address, b"RAFTADDPEER", own)
             except CommandError as e:
                 text = str(e)
                 if text.startswith("TRY "):
@@ -150,9 +154,16 @@ class Joining:
             return None
         return "too many redirections"
 
+    async def _ask_node(self, address: str, *words: bytes) -> Any:
+        self._asking = Deferred.fromCoroutine(self._node.ask_node(address, *words))
+        try:
+            return await self._asking
+        finally:
+            self._asking = None
+
     async def _has_cluster(self, address: str) -> bool:
         try:
-            peers = await self._node.ask_node(address, b"RAFTPEERS")
+            peers = await self._ask_node(address, b"RAFTPEERS")
         except CommandError as e:
             # A member that is still restoring says so; a fresh node has an empty list at once.
             return str(e) == NotReady.reply

@@ -81,10 +81,10 @@ class Links:
 
     def accept_link(self, hello: PeerHello) -> str | None:
         node = self._node
+        if self._stopped or node.stopping:
+            return "the node has failed" if node.failure is not None else "the node is stopping"
         if node.raft is None:
             return "the node is still starting"
-        if self._stopped:
-            return "the node is stopping"
         if hello.kind == "probe":
             return None
         if node.raft.removed:

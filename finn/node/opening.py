@@ -76,14 +76,14 @@ class Opening:
         )
         await node.store.open()
         node.store_open = True
-        if node.stopping:
-            return
         if node.store.notice:
             self.log.warn("{notice}", notice=node.store.notice)
         amnesic = self._is_amnesic()
         if identity.cluster_id == 0:
             identity.address = node.options.address
         await node.standing.save_identity()
+        if node.stopping:
+            return
         node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.wall_ms)
         await node.snapshots.store.open()
         meta = await self._restore()

@@ -40,9 +40,15 @@ class Batch:
         self.created = created
 
     def fail(self, error: BaseException) -> None:
-        """End every run with an error."""
+        """End every run with an error; the entry may still be applied."""
         for run in self.runs:
             run.fail(error)
+
+    def end(self, error: BaseException) -> None:
+        """End every run with an error; nothing is done for this batch any more."""
+        self.fail(error)
+        for run in self.runs:
+            run.drop()
 
 
 class Proposals:
@@ -93,13 +99,19 @@ class Proposals:
         """Whether a read has its place in the queue: what is added now comes behind it."""
         return read.round == self._round and bool(self._queue)
 
-    def place(self, before: Run, read: Run, serve: Callable[[Run], None]) -> bool:
+    def place(
+        self,
+        before: Run,
+        read: Run,
+        serve: Callable[[Run], None],
+        fail: Callable[[Run, BaseException], None],
+    ) -> bool:
         """Put a read right behind a run that is still queued; False when it is not any more."""
         if before.round != self._round or not self._queue:
             return False
         read.round = self._round
         batch = self._queue[-1]
-        batch.runs.append(Placed(read, serve))
+        batch.runs.append(Placed(read, serve, fail))
         batch.chunks.append(b"")
         return True
 
@@ -135,7 +147,7 @@ class Proposals:
             return None
         self.pending_bytes -= batch.bytes
         if batch.term != entry.term:
-            batch.fail(OutcomeUnknown())
+            batch.end(OutcomeUnknown())
             return None
         return batch
 
@@ -161,7 +173,7 @@ class Proposals:
         queue, self._queue = self._queue, deque()
         for batch in queue:
             self.pending_bytes -= batch.bytes
-            batch.fail(error)
+            batch.end(error)
 
     def forget(self, error: OutcomeUnknown, above: int = 0) -> None:
         """Fail what is in flight as unknown: leadership, the disk or the node is lost.
@@ -175,22 +187,22 @@ class Proposals:
                 self._in_flight[index] = batch
             else:
                 self.pending_bytes -= batch.bytes
-                batch.fail(error)
+                batch.end(error)
 
     def overtaken(self, index: int) -> None:
         """A snapshot took the place of the entries up to ``index``: nobody sees their results."""
         for at in [i for i in self._in_flight if i <= index]:
             batch = self._in_flight.pop(at)
             self.pending_bytes -= batch.bytes
-            batch.fail(OutcomeUnknown("a snapshot of the leader came in between"))
+            batch.end(OutcomeUnknown("a snapshot of the leader came in between"))
 
     def expire(self, before: float) -> None:
         """Fail what was created before a time; entries in flight are still applied later."""
         while self._queue and self._queue[0].created < before:
             batch = self._queue.popleft()
             self.pending_bytes -= batch.bytes
-            batch.fail(DeadlinePassed())
-        for batch in self._in_flight.values():
+            batch.end(DeadlinePassed())
+        for batch in list(self._in_flight.values()):  # who waits for a run may add one
             if batch.created >= before:
                 break  # dicts keep the order of the log
             batch.fail(OutcomeUnknown("request timed out after it was appended"))

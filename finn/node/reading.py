@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finn.declarative import Call
-from finn.errors import NotLeader, NotReady, Removed
+from finn.errors import DeadlinePassed, NotLeader, NotReady, OutcomeUnknown, Removed
 from finn.node.reads import Reads
-from finn.node.runs import OpaqueRun, Run, Transaction, Waiter, fail_read
+from finn.node.runs import OpaqueRun, Run, Transaction, Waiter
 from finn.options import Consistency
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Reading(Reads):
         node = self._node
         waiter = Waiter(lambda data: None)
         waiter.deferred.addCallbacks(
-            lambda _: self._reached(run, level), lambda failure: fail_read(run, failure.value)
+            lambda _: self._reached(run, level), lambda failure: self.fail(run, failure.value)
         )
         node.proposals.add(Run(waiter, [], False, now), b"", 0, now)
 
@@ -136,6 +136,12 @@ class Reading(Reads):
             # Not asked again whether a key expired: others may go on expiring for ever.
             self.serve(run)
 
+    def fail(self, run: Run, error: BaseException) -> None:
+        """Fail a read for what was the error of an entry: it is never of unknown outcome."""
+        if isinstance(error, OutcomeUnknown):
+            error = self._node.dispatch.refusal() or DeadlinePassed()
+        run.fail(error)
+
     def serve(self, run: Run) -> None:
         """Execute a read now."""
         node = self._node
@@ -143,6 +149,7 @@ class Reading(Reads):
             node.transactions.read(run)
         elif isinstance(run, OpaqueRun):
             run.complete_with(None)
+            node.host.expect(run.call, run.created)
         else:
             run.complete(self.execute(run.commands, run.resp3, run.parts))
 

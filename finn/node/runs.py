@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import CommandError, NotApplied, NotLeader, OutcomeUnknown, error_text
+from finn.errors import CommandError, NotApplied, error_text
 from finn.node.slot import SlotConnection
 from finn.resp.replies import NULL_REPLY, encode_error, null_array_reply
 
@@ -136,6 +136,10 @@ class Run:
             if self.followers is not None:
                 self._go_on()
 
+    def drop(self) -> None:
+        """Its entry, if there is one, is not applied as this run's: forget the commands."""
+        self.commands = ()
+
     def then(self, action: Callable[[], None]) -> None:
         """Call ``action`` once this run has ended."""
         if self.followers is None:
@@ -203,11 +207,6 @@ def by_parts(replies: Sequence[bytes], parts: Sequence[int]) -> Sequence[bytes]:
     return [b"".join(islice(rest, count)) for count in parts]
 
 
-def fail_read(run: Run, error: BaseException) -> None:
-    """Fail a read for what was the error of a write: a read is never of unknown outcome."""
-    run.fail(NotLeader() if isinstance(error, OutcomeUnknown) else error)
-
-
 class Placed:
     """A read at its place between the writes of an entry that was not proposed yet when it came.
 
@@ -216,14 +215,20 @@ class Placed:
     before an entry of an older one that commits.
     """
 
-    __slots__ = ("_run", "_serve")
+    __slots__ = ("_fail", "_run", "_serve")
     commands: Sequence[list[bytes]] = []
     parts = None
     resp3 = False
 
-    def __init__(self, run: Run, serve: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        serve: Callable[[Run], None],
+        fail: Callable[[Run, BaseException], None],
+    ) -> None:
         self._run = run
         self._serve = serve
+        self._fail = fail
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Its place is reached."""
@@ -231,7 +236,11 @@ class Placed:
             self._serve(self._run)
 
     def fail(self, error: BaseException) -> None:
-        fail_read(self._run, error)
+        """Its place is not reached, or not by this node."""
+        self._fail(self._run, error)
+
+    def drop(self) -> None:
+        """There is nothing of its own in the entry."""
 
 
 class Transaction(Run):
@@ -272,6 +281,7 @@ class Transaction(Run):
         """Answer EXEC with null: what it depends on was written."""
         self._tell(NotApplied("ERR a watched key was written"))
         Run.complete(self, [null_array_reply(self.resp3)])
+        self.calls = None
 
     def _tell(self, error: BaseException) -> None:
         for call in self.calls or ():
@@ -298,8 +308,8 @@ class Watching(Run):
         self.keys = keys
 
     def fail(self, error: BaseException) -> None:
-        """Answer with an error; who sends EXEC all the same gets null."""
-        self.watch.dirty = True
+        """Answer with an error; who sends EXEC all the same is refused."""
+        self.watch.refused = True
         super().fail(error)
 
 
@@ -329,7 +339,7 @@ class OpaqueCall:
         return self.early[0] if self.early else NULL_REPLY
 
     def succeed(self, value: Any) -> None:
-        """Write the reply, then tell the machine, which may still write it then."""
+        """Write the reply, then tell the machine, which may write it later."""
         try:
             if self.respond is not None:
                 self.respond(value)
@@ -338,10 +348,14 @@ class OpaqueCall:
         except Exception as e:
             # The state has changed, on every node alike: only this client's answer is spoilt.
             self._reply_failed(e)
+        self.mutate = self.respond = None  # each client keeps its last run
         if self.result is not None and not self.result.called:
             self.result.callback(value)
+
+    def give_up(self) -> None:
+        """Answer in the place of a machine that has not, in all the time that it had."""
         if self.reply is not None and not self.reply.filled:
-            self._reply_failed(RuntimeError("the machine did not answer"))
+            self._reply_failed(TimeoutError("the machine did not answer"))
 
     def _reply_failed(self, error: Exception) -> None:
         known = isinstance(error, CommandError)
@@ -367,18 +381,14 @@ class OpaqueCall:
 class OpaqueRun(Run):
     """One command of an ``IMachine``: its ``respond`` writes the reply into the slot itself."""
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "reads")
 
     def __init__(
         self, slot: Any, command: list[bytes], resp3: bool, created: float, call: OpaqueCall
     ) -> None:
         super().__init__(slot, [command], resp3, created)
         self.call = call
-
-    @property
-    def reads(self) -> bool:  # type: ignore[override]
-        """Whether the machine gave nothing to change."""
-        return self.call.mutate is None
+        self.reads = call.mutate is None
 
     def complete_with(self, value: Any) -> None:
         """End with the machine's value."""
@@ -386,7 +396,7 @@ class OpaqueRun(Run):
             self.slot = None
             self.call.succeed(value)
             self._go_on()
-        self.commands = ()
+        self.drop()
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

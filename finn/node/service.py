@@ -164,18 +164,15 @@ class Node(MultiService):
             StartFailed: with one line for the user. It can be tried again then; once a node was
                 started, it cannot be started again.
         """
-        if self._was_started:
-            raise StartFailed(
-                "this node was stopped: make another one to start it again"
-                if self.stopping
-                else "this node is started already"
-            )
-        super().startService()
+        if self._was_started or self.stopping:
+            again = "was stopped: make another one to start it again"
+            raise StartFailed(f"this node {again if self.stopping else 'is started already'}")
         self.started_at = self.reactor.seconds()
         opening = Opening(self)
         try:
             opening.prepare()
             begin_to_listen(self)
+            super().startService()
         except FinnError as e:
             self._give_up_start()
             raise StartFailed(str(e)) from None
@@ -194,7 +191,11 @@ class Node(MultiService):
             Deferred.fromCoroutine(opening.announce()).addErrback(self.failed)
 
     def _give_up_start(self) -> None:
-        self.running = 0
+        if self.running:  # but a part of it could not be started
+            super().stopService()
+        if self.port is not None:
+            self.port.stopListening()
+            self.port = None
         self.lock.release()
 
     def reload_certificates(self) -> None:
@@ -229,15 +230,19 @@ class Node(MultiService):
 
     def fatal(self, error: BaseException, unexpected: bool = False) -> None:
         """This node cannot go on: say so once, fail what waits truthfully, and stop serving."""
-        if self.failure is not None or not self.running:
+        is_stopping = self.stopping and not self._has_stopped
+        if self.failure is not None or not (self.running or is_stopping):
             return
         self.failure = error
         if unexpected:
             self.log.failure("node failed", Failure(error))
         else:
             self.log.critical("{error}", error=str(error) or type(error).__name__)
+        self.joining.stop()
         if self.driver is not None:
             self.driver.abandon("node failed")  # from here on all is refused
+        if is_stopping:
+            return  # the stop goes on, but it is none in order
         self.reactor.stop_watching()
         # This tells the other members.
         if self.port is not None:
@@ -302,6 +307,7 @@ class Node(MultiService):
         self.proposals.expire(before)
         self.reading.expire(before)
         self.forwarding.expire(before)
+        self.host.expire(before)
         self.forwarding.leader_known()
         self.links.poll()
         self.snapshots.check()
@@ -416,7 +422,7 @@ class Node(MultiService):
         """Run one command of the machine, on whatever member this is.
 
         Args:
-            words: name and arguments; text is encoded as UTF-8.
+            words: name and arguments; text is encoded as UTF-8, numbers in digits.
             consistency: of a read; the node's own level if None.
             timeout: seconds, a month at most; the node's request timeout if None.
 
@@ -428,9 +434,17 @@ class Node(MultiService):
             with CommandError (the machine said no), NotApplied (certainly not applied, try again)
             or OutcomeUnknown.
         """
-        cmd = [w if isinstance(w, bytes) else str(w).encode() for w in words]
+        cmd = [_encoded(word) for word in words]
         level = self.options.consistency if consistency is None else Consistency(consistency)
         timeout = self.options.request_timeout if timeout is None else timeout
-        if not timeout >= 0:
+        if not isinstance(timeout, (int, float)) or not timeout >= 0:
             raise ValueError(f"a timeout of {timeout} seconds")
         return self.executing.run(cmd, level, min(timeout, LONGEST), parse_reply)
+
+
+def _encoded(word: object) -> bytes:
+    if isinstance(word, bytes):
+        return word
+    if isinstance(word, (str, int)):
+        return str(word).encode()
+    raise ValueError(f"a word of a command is bytes, str or int, not {type(word).__name__}")

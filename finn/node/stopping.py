@@ -34,18 +34,19 @@ async def stop_node(node: Node) -> None:
         driver.refuse_all("node is stopping")
         driver.stop()
     node.forwarding.fail_all()
+    node.executing.fail_all()
     node.server.flush()
     clients = node.server.close_all()
     node.wake_sleepers()
     links = node.links.stop()
     storage = Deferred.fromCoroutine(_close_storage(node))
+    # Until then the disk may still do what it was told.
+    storage.addErrback(lambda failure: node.log.failure("closing failed", failure))
+    storage.addCallback(lambda _: node.lock.release())
     await _at_most(node, storage, DISK_TIMEOUT)
     await _at_most(node, gatherResults([clients, links]), CLOSE_TIMEOUT)
     node.server.abandon_all()
-    if storage.called:
-        node.lock.release()
-    else:
-        # The lock stays until the process ends: the disk may still do what it was told.
+    if not storage.called:
         node.log.error("the disk does not answer, stopped without a last sync")
 
 
@@ -66,9 +67,9 @@ def _at_most(node: Node, deferred: Deferred[Any], seconds: float) -> Deferred[No
 
 async def _close_storage(node: Node) -> None:
     """Close the store; only if all went well the next start may trust the tail at any level."""
-    clean = node.failure is None
+    await node.snapshots.stop()  # a restore, too
     await node.opened  # or what it opens next would stay open
-    await node.snapshots.stop()
+    clean = node.failure is None
     if node.store_open:
         try:
             await node.store.close()

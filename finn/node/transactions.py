@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from finn.errors import CommandError, FinnError
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.runs import Run, Transaction, Waiter, Watching
-from finn.resp.replies import null_array_reply, pack_command
+from finn.resp.replies import encode_error, null_array_reply, pack_command
 from finn.resp.values import OK
 from finn.table import Kind
 
@@ -30,6 +30,7 @@ MAX_QUEUED_BYTES = 64 * 1024 * 1024
 # Keys one connection may watch, and their bytes.
 MAX_WATCHED = 100_000
 MAX_WATCHED_BYTES = 16 * 1024 * 1024
+UNWATCHED = "EXECABORT Transaction discarded because a WATCH before it was refused"
 _QUEUEABLE = (Kind.WRITE, Kind.READ, Kind.OPAQUE)
 _MULTI = pack_command([b"MULTI"])
 _EXEC = pack_command([b"EXEC"])
@@ -45,13 +46,14 @@ class Watch:
     Attributes:
         wanted: keys, those of a WATCH that waits for its place too.
         dirty: one of them was written, or may have been.
+        refused: one of them is not watched, though it was wanted.
     """
 
-    __slots__ = ("dirty", "wanted", "_bytes", "_keys", "_open", "_watchers")
+    __slots__ = ("dirty", "refused", "wanted", "_bytes", "_keys", "_open", "_watchers")
 
     def __init__(self, watchers: dict[bytes, set[Watch]], still_open: set[Watch]) -> None:
         self.wanted: set[bytes] = set()
-        self.dirty = False
+        self.dirty = self.refused = False
         self._bytes = 0
         self._keys: set[bytes] = set()
         self._watchers = watchers
@@ -166,7 +168,7 @@ class Transactions:
 
         Raises:
             FinnError: the connection watches too many, or this node does not lead. Who sends EXEC
-                all the same gets null.
+                all the same is refused.
         """
         node = self._node
         watch = self._of.get(connection)
@@ -178,7 +180,7 @@ class Transactions:
                 raise refusal
             watch.want(keys)
         except FinnError:
-            watch.dirty = True
+            watch.refused = True
             raise
         before = connection.last_run
         if self._is_all_applied() and (before is None or before.ended):
@@ -212,6 +214,7 @@ class Transactions:
         """
         if isinstance(run, Watching):
             run.watch.register(run.keys)
+            run.keys = []
         elif isinstance(run, Transaction) and not self.holds(run):
             return False
         self._written(run.commands)
@@ -226,6 +229,9 @@ class Transactions:
         watch, run.watch = run.watch, None
         if watch is not None:
             watch.end()
+            if watch.refused:
+                run.fail(CommandError(UNWATCHED))
+                return False
             if watch.dirty:
                 run.give_up()
                 return False
@@ -259,6 +265,8 @@ class Transactions:
         watch = self._of.pop(connection, None)
         if queued.failed:
             connection.reply(b"-EXECABORT Transaction discarded because of previous errors.\r\n")
+        elif watch is not None and watch.refused:
+            connection.reply(encode_error(UNWATCHED))
         elif watch is not None and watch.dirty:
             connection.reply(null_array_reply(connection.resp3))
         elif queued.commands or watch is not None:

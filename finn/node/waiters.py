@@ -27,13 +27,12 @@ class Waiters:
 
     def fire(self, value: object) -> None:
         """It came."""
-        pending, self._waiting = self._waiting, {}
-        for deferred in pending:
-            deferred.callback(value)
+        for deferred in list(self._waiting):
+            if self._waiting.pop(deferred, self) is None:  # else another one has cancelled it
+                deferred.callback(value)
 
     def fail(self, error: BaseException) -> None:
-        """It will not come; it is said elsewhere why, so nobody has to look at the error."""
-        pending, self._waiting = self._waiting, {}
-        for deferred in pending:
-            deferred.addErrback(lambda _: None)
-            deferred.errback(error)
+        """It will not come."""
+        for deferred in list(self._waiting):
+            if self._waiting.pop(deferred, self) is None:
+                deferred.errback(error)

@@ -76,6 +76,7 @@ class Identity:
         self._files = files
         self._directory = directory
         self._in_memory = in_memory
+        self._has_begun = False
         self._saving = Lock()
 
     @classmethod
@@ -176,10 +177,15 @@ class Identity:
         self.weak = weak
         self.level = level
         self.clean = False
+        self._has_begun = True
         return self.amnesic
 
     def stopped_cleanly(self) -> None:
-        """Take note of a stop in order, after the store was closed without error; then ``save``."""
+        """Take note of a stop in order, after the store was closed without error; then ``save``.
+
+        Invariant: ``began`` was called, or what this node has forgotten would be forgotten, too.
+        """
+        assert self._has_begun, "only what began can end"
         self.clean = True
 
     def set_aside(self, now_ms: int) -> str:

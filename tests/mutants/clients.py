@@ -161,9 +161,26 @@ CLIENTS = (
     ),
     mutant(
         "expired-key-is-seen-without-an-entry", "6.7", "finn/node/reading.py",
-        "lambda failure: fail_read(run, failure.value)",
+        "lambda failure: self.fail(run, failure.value)",
         "lambda failure: self._reached(run, level)",
         _ENDINGS + "an_empty_entry_that_is_withdrawn",
+    ),
+    mutant(
+        "half-is-seen-while-it-stops", "6.2", "finn/node/service.py",
+        "        self.joining.stop()\n        if self.driver is not None:\n",
+        "        self.joining.stop()\n        if self.driver is not None and not is_stopping:\n",
+        _ENDINGS + "a_node_that_fails_while_it_stops",
+    ),
+    mutant(
+        "what-waits-behind-a-read-is-not-counted", "7.8", "finn/node/dispatch.py",
+        "            proposals.pending_bytes += len(payload)\n", "",
+        _ENDINGS + "what_waits_behind_a_read_is_bounded",
+    ),
+    mutant(
+        "stop-before-the-amnesia", "7.1", "finn/node/opening.py",
+        "        node.store_open = True\n",
+        "        node.store_open = True\n        if node.stopping:\n            return\n",
+        "tests.node.test_life.LifeTests.test_it_does_not_forget_that_it_forgot",
     ),
     mutant(
         "followers-call-deeper", "6.1", _RUNS,
@@ -322,10 +339,10 @@ CLIENTS = (
     ),
     mutant(
         "withdrawn-write-is-called-unknown", "7.6", _PROPOSALS,
-        "            self.pending_bytes -= batch.bytes\n            batch.fail(error)\n\n"
+        "            self.pending_bytes -= batch.bytes\n            batch.end(error)\n\n"
         "    def forget",
         "            self.pending_bytes -= batch.bytes\n"
-        "            batch.fail(OutcomeUnknown())\n\n    def forget",
+        "            batch.end(OutcomeUnknown())\n\n    def forget",
         _PROPOSED + "what_was_not_appended_is_certainly_not_applied",
     ),
     mutant(
@@ -341,7 +358,7 @@ CLIENTS = (
     ),
     mutant(
         "watch-refused-and-forgotten", "7.7", _TRANSACTIONS,
-        "        except FinnError:\n            watch.dirty = True\n",
+        "        except FinnError:\n            watch.refused = True\n",
         "        except FinnError:\n",
         _WATCH + "it_is_refused",
     ),

@@ -197,13 +197,13 @@ READS = (
     ),
     mutant(
         "placed-read-is-run-last", "7.4", "finn/node/proposals.py",
-        "batch.runs.append(Placed(read, serve))",
-        "batch.runs.insert(0, Placed(read, serve))",
+        "batch.runs.append(Placed(read, serve, fail))",
+        "batch.runs.insert(0, Placed(read, serve, fail))",
         _FAILURE + "pipeline_in_order",
     ),
     mutant(
         "write-passes-a-waiting-read", "7.4", "finn/node/dispatch.py",
-        "before.then(lambda: self.propose(run, payload, count))",
+        "before.then(lambda: self._propose_behind(run, payload, count))",
         "self.propose(run, payload, count)",
         _NODE + "a_write_waits_for_the_reads_before_it",
     ),

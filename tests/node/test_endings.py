@@ -6,7 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import DeadlinePassed, FinnError
 from finn.machines.kv import KV
+from finn.node.proposals import MAX_PENDING_BYTES
 from finn.options import Consistency
+from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client, Journal, Opaque
 
@@ -43,7 +45,7 @@ class EndingTests(SynchronousTestCase):
         self.cluster.advance(0.01)
         self.assertEqual(
             client.received,
-            b"-UNKNOWN node failed\r\n-ERR leader not known\r\n-ERR node has failed\r\n",
+            b"-UNKNOWN node failed\r\n" + b"-ERR node has failed\r\n" * 2,
         )
 
     def test_a_node_that_stops(self) -> None:
@@ -54,7 +56,7 @@ class EndingTests(SynchronousTestCase):
         self.cluster.wait_until(lambda: bool(stopped))
         self.assertEqual(
             client.received,
-            b"-UNKNOWN node is stopping\r\n-ERR leader not known\r\n-ERR node is stopping\r\n",
+            b"-UNKNOWN node is stopping\r\n" + b"-ERR node is stopping\r\n" * 2,
         )
 
     def test_nobody_sees_half_a_transaction(self) -> None:
@@ -99,17 +101,110 @@ class EndingTests(SynchronousTestCase):
 
     def test_a_client_keeps_nothing_of_its_last_run(self) -> None:
         """Idle connections hold no values, whoever runs the commands."""
-        for machine, texts in (
-            (KV, [["SET k value"], ["GET k"], ["MULTI", "SET k value", "GET k", "EXEC"]]),
-            (Opaque, [["SET k value"], ["GET k"], ["MULTI", "SET k value", "GET k", "EXEC"]]),
-        ):
+        transaction = ["MULTI", "SET k value", "GET k", "EXEC"]
+        for machine in (KV, Opaque):
             client = self.start(machine, consistency=Consistency.HIGH)
-            for commands in texts:
+            for commands in (["SET k value"], ["GET k"], ["FAIL value"], transaction):
                 client.ask(*commands)
                 run = client.protocol.last_run
                 self.assertTrue(run.ended)
                 self.assertEqual(run.commands, ())
                 self.assertIsNone(getattr(run, "calls", None))
+                call = getattr(run, "call", None)
+                if call is not None and commands != ["FAIL value"]:
+                    self.assertEqual((call.mutate, call.respond), (None, None))
+        self.assertGreater(len(self.flushLoggedErrors(ValueError)), 0)
+
+    def test_a_lost_leader_keeps_nothing_either(self) -> None:
+        """What was in flight there may be applied, but not for its client."""
+        client = self.start()
+        self.cluster.partition([self.leader])
+        client.send("SET k value")
+        self.cluster.wait_until(lambda: client.received.startswith(b"-UNKNOWN"))
+        self.assertEqual(client.protocol.last_run.commands, ())
+
+    def test_a_membership_change_behind_a_deadline(self) -> None:
+        """It begins when the write before it is given up, and others are given up all the same."""
+        client = self.start(request_timeout=0.6, election_timeout=3.0)
+        other = Client(self.cluster, self.leader)
+        self.cluster.partition([self.leader])
+        client.send("SET k 1")
+        self.cluster.advance(0.0003)
+        member = self.cluster.nodes[(self.leader + 1) % 3]
+        client.send(f"RAFTREMOVEPEER {member.options.address}")
+        other.send("SET k 2")
+        self.cluster.advance(1.2)
+        unknown = b"-UNKNOWN request timed out after it was appended\r\n"
+        self.assertTrue(client.received.startswith(unknown))
+        self.assertEqual(other.received, unknown)
+
+    def test_a_read_of_an_expired_key(self) -> None:
+        """Without its entry it says who leads now, or that the time is over."""
+        client = self.start(request_timeout=0.6, election_timeout=3.0)
+        client.ask("SET k value PX 50")
+        self.cluster.advance(0.5)
+        self.cluster.partition([self.leader])
+        client.transport.clear()
+        client.send("GET k")
+        self.cluster.advance(1.3)
+        self.assertEqual(client.received, b"-ERR request timed out\r\n")
+        client = self.start()
+        client.ask("SET k value PX 50")
+        self.cluster.advance(0.3)
+        client.transport.clear()
+        self.cluster.partition([self.leader])
+        client.send("GET k")
+        self.cluster.advance(0.0002)
+        self.cluster.pause(self.leader)
+        self.cluster.advance(3)
+        address = self.cluster.nodes[self.cluster.leader()].options.address
+        self.cluster.heal()
+        self.cluster.advance(0.5)
+        self.cluster.resume(self.leader)
+        self.cluster.advance(2)
+        self.assertEqual(client.received, f"-TRY {address}\r\n".encode())
+
+    def test_what_waits_behind_a_read_is_bounded(self) -> None:
+        """Writes that wait for their place count as pending: the client is not read any more."""
+        client = self.start(consistency=Consistency.HIGH)
+        self.cluster.partition([self.leader])
+        node = self.cluster.nodes[self.leader]
+        client.send("GET a")
+        value = b"x" * (MAX_PENDING_BYTES // 4)
+        for _ in range(4):
+            client.protocol.dataReceived(pack_command([b"SET", b"k", value]))
+        self.assertGreater(node.proposals.pending_bytes, MAX_PENDING_BYTES)
+        self.assertIn("proposals", client.protocol._paused)
+        self.cluster.wait_until(lambda: client.received.count(b"\r\n") == 5)
+        self.assertEqual(node.proposals.pending_bytes, 0)
+        self.cluster.advance(0.1)
+        self.assertNotIn("proposals", client.protocol._paused)
+
+    def test_a_node_that_fails_while_it_stops(self) -> None:
+        """Nobody sees half of what it was doing, and its stop is none in order."""
+        client = self.start(Journal, consistency=Consistency.LOW)
+        for member in range(3):
+            if member != self.leader:
+                route = self.cluster.nodes[member].host.route(b"BREAK")
+                assert route is not None
+                route.run = lambda call, how: None
+        other = Client(self.cluster, self.leader)
+        client.send("MULTI", "PUT a half", "BREAK memory", "PUT b half", "EXEC")
+        node = self.cluster.nodes[self.leader]
+        computer = self.cluster.computers[self.leader]
+        computer.failure_expected = True
+        stopped: list[object] = []
+        computer.stop().addBoth(stopped.append)
+        while not stopped:
+            if not other.protocol.closing:
+                other.transport.clear()
+                other.send("TAKE a", "TAKE b")
+            self.cluster.advance(0.0005)
+            self.assertFalse(other.received.startswith(b"$4\r\nhalf\r\n$-1"), other.received)
+        self.assertIsInstance(node.failure, MemoryError)
+        self.assertFalse(node.identity.clean)
+        self.assertTrue(client.received.endswith(b"-UNKNOWN node failed\r\n"), client.received)
+        self.flushLoggedErrors(MemoryError)
 
     def test_an_empty_entry_that_is_withdrawn(self) -> None:
         """A read of a key that expired fails with it: it does not see the key."""

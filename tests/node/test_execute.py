@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import finn
-from finn.errors import CommandError, DeadlinePassed
+from finn.errors import CommandError, DeadlinePassed, NotReady, OutcomeUnknown
 from finn.interfaces import IMachine
 from finn.options import Consistency
 from finn.testing.cluster import MemoryCluster
@@ -62,12 +62,24 @@ class Odd(finn.Machine):
 
 @implementer(IMachine)
 class Counting:
-    """Counts the calls of each connection; SILENT does not answer, HALF begins an answer."""
+    """Counts the calls of each connection.
+
+    SILENT, ASKS and QUIET do not answer, HALF begins an answer, LATE leaves it to the test.
+    """
+
+    def __init__(self) -> None:
+        self.late: list[Any] = []
 
     def command(self, applier: Any, conn: Any, cmd: list[bytes]) -> Any:
         """Run a command."""
         if cmd[0] == b"SILENT":
             return applier.apply(conn, cmd, lambda: None, lambda value: None)
+        if cmd[0] == b"LATE":
+            return applier.apply(conn, cmd, lambda: None, lambda value: self.late.append(conn))
+        if cmd[0] == b"ASKS":
+            return applier.apply(conn, cmd, None, lambda value: None)
+        if cmd[0] == b"QUIET":
+            return None
         if cmd[0] == b"HALF":
             return applier.apply(conn, cmd, lambda: None, lambda value: conn.write_array(2))
         conn.context = (conn.context or 0) + 1
@@ -98,8 +110,11 @@ class ExecuteTests(SynchronousTestCase):
             for timeout in (-1, -0.001, float("nan"), float("-inf")):
                 with self.assertRaisesRegex(ValueError, "a timeout of .* seconds"):
                     node.execute("INCR", timeout=timeout)
+            for word in ("\udcff", bytearray(b"x"), None, 1.5):
+                with self.assertRaises(ValueError):
+                    node.execute("INCR", word)  # type: ignore[arg-type]
             with self.assertRaises(ValueError):
-                node.execute("INCR", "\udcff")
+                node.execute("INCR", timeout="1")  # type: ignore[arg-type]
             with self.assertRaises(ValueError):
                 node.execute("INCR", consistency="high")  # type: ignore[arg-type]
             self.cluster.result(node.execute("INCR", consistency=Consistency.HIGH))
@@ -137,18 +152,49 @@ class ExecuteTests(SynchronousTestCase):
         self.cluster.advance(0.6)
         self.failureResultOf(waiting, DeadlinePassed)
 
-    def test_a_machine_that_does_not_answer(self) -> None:
-        """Whoever asked is told that, and its log says why."""
+    def test_a_machine_that_answers_late(self) -> None:
+        """Its reply is taken, in its place."""
         self.start(Counting)
         client = Client(self.cluster, self.leader)
-        for name in ("SILENT", "HALF"):
-            deferred = self.nodes[0].execute(name)
-            self.cluster.advance(0.1)
-            error = self.failureResultOf(deferred, CommandError).value
-            self.assertEqual(str(error), "ERR internal error: RuntimeError")
-            self.assertEqual(client.ask(name), b"-ERR internal error: RuntimeError\r\n")
-            (logged, _) = self.flushLoggedErrors(RuntimeError)
-            self.assertEqual(str(logged.value), "the machine did not answer")
+        client.send("LATE", "COUNT")
+        self.cluster.advance(0.1)
+        machine = self.cluster.machine(self.leader)
+        self.assertEqual(client.received, b"")
+        machine.late.pop().write_integer(7)
+        self.cluster.advance(0.1)
+        self.assertEqual(client.received, b":7\r\n:1\r\n")
+        deferred = self.nodes[0].execute("LATE")
+        self.cluster.advance(0.1)
+        machine.late.pop().write_integer(8)
+        self.assertEqual(self.successResultOf(deferred), 8)
+        self.cluster.advance(20)
+
+    def test_a_machine_that_does_not_answer(self) -> None:
+        """Whoever asked is told so after the time of a request, and its log says why."""
+        self.start(Counting)
+        for name in ("SILENT", "HALF", "ASKS", "QUIET"):
+            client = Client(self.cluster, self.leader)
+            client.send(name)
+            deferred = self.nodes[0].execute(name, timeout=3)
+            self.cluster.advance(4)
+            self.failureResultOf(deferred, OutcomeUnknown)
+            self.assertEqual(client.received, b"")
+            self.cluster.advance(7)
+            self.assertEqual(client.received, b"-ERR internal error: TimeoutError\r\n")
+            logged = self.flushLoggedErrors(TimeoutError)
+            self.assertEqual(str(logged[0].value), "the machine did not answer")
+
+    def test_a_node_that_stops(self) -> None:
+        """Whoever waits for what never comes is told, and no timer is left."""
+        self.start(Odd)
+        waiting = self.nodes[0].execute("NEVER")
+        self.cluster.result(self.nodes[0].stopService())
+        self.failureResultOf(waiting, NotReady)
+        self.start(Counting)
+        waiting = self.nodes[0].execute("SILENT")
+        self.cluster.advance(0.1)
+        self.cluster.result(self.nodes[0].stopService())
+        self.failureResultOf(waiting, OutcomeUnknown)
 
     def test_contexts(self) -> None:
         """What a command keeps for its connection is seen by no other, and by no other node."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from finn.errors import NotReady, StartFailed
+import finn
+from finn.errors import DataDirectoryError, NotReady, StartFailed
 from finn.machines.kv import KV
 from finn.node.service import Node
+from finn.node.waiters import Waiters
 from finn.options import Backend, NodeOptions
 from finn.testing.cluster import MemoryCluster
 
@@ -82,6 +87,66 @@ class LifeTests(SynchronousTestCase):
         self.assertFalse(self.node.is_ready)
         self.failureResultOf(self.node.when_ready(), StartFailed)
 
+    def test_it_does_not_forget_that_it_forgot(self) -> None:
+        """A node that lost power and is stopped while it opens is amnesic the next time, too."""
+        for steps in range(10):
+            cluster = MemoryCluster(KV)
+            self.addCleanup(cluster.close)
+            cluster.start()
+            for member in range(3):
+                cluster.cut_power(member)
+            computer = cluster.computers[0]
+            computer.start()
+            cluster.advance(steps * 0.0003)
+            cluster.result(computer.stop())
+            computer.start()
+            cluster.advance(0.5)
+            self.assertTrue(computer.node.identity.amnesic, steps)
+
+    def test_an_error_while_it_opens_and_stops(self) -> None:
+        """It is said, and the stop is none in order."""
+        for member in range(3):
+            self.cluster.crash(member)
+        computer = self.cluster.computers[0]
+        computer.failure_expected = True
+        computer.start()
+        error = DataDirectoryError("it cannot be kept")
+        self.patch(computer.node.standing, "save_identity", lambda: fail(error))
+        self.cluster.result(computer.node.stopService())
+        self.assertIs(computer.node.failure, error)
+        self.assertFalse(computer.node.identity.clean)
+
+    def test_one_who_waits_cancels_another(self) -> None:
+        """That one is left out, and those behind it are told."""
+        for end in ("fire", "fail"):
+            waiters = Waiters()
+            first, second, third = waiters.add(), waiters.add(), waiters.add()
+            first.addBoth(lambda _, second=second: second.cancel())
+            getattr(waiters, end)(StartFailed("over"))
+            self.failureResultOf(second, CancelledError)
+            (self.failureResultOf if end == "fail" else self.successResultOf)(third)
+
+    def test_who_looks_later(self) -> None:
+        """The failure is still there."""
+        other = self.cluster.nodes[(self.leader + 1) % 3]
+        waiting = other.when_leader()
+        self.cluster.result(other.stopService())
+        self.failureResultOf(waiting, NotReady)
+
+
+class Part(Service):
+    """A child of a node."""
+
+    starts = 0
+    fails = False
+
+    def startService(self) -> None:
+        """Start, unless it fails."""
+        if self.fails:
+            raise ValueError("not today")
+        self.starts += 1
+        super().startService()
+
 
 @implementer(IStreamServerEndpoint)
 class Late:
@@ -106,6 +171,23 @@ class Port:
         return succeed(None)
 
 
+class Endless(finn.Machine):
+    """Takes for ever to be restored."""
+
+    @finn.write("NOTE")
+    def note(self, call: finn.Call) -> None:
+        """Change nothing."""
+
+    def snapshot(self, file: Any) -> None:
+        """Write a little."""
+        file.write(b"state")
+
+    def restore(self, file: Any) -> Iterator[None]:
+        """Never end."""
+        while True:
+            yield
+
+
 class RealTests(TestCase):
     """Nodes on the real reactor and real files."""
 
@@ -113,15 +195,16 @@ class RealTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
+        self.directory = self.mktemp()
 
-    def make(self, **options: Any) -> Node:
+    def make(self, machine: Any = None, **options: Any) -> Node:
         """Return a node of one, in the test's folder."""
         options.setdefault("listen", "tcp:0:interface=127.0.0.1")
-        return Node(self.reactor, KV(), NodeOptions(directory="node", **options))
+        return Node(self.reactor, machine or KV(), NodeOptions(directory=self.directory, **options))
 
     def open_files(self) -> list[str]:
         """Return what the process has open in the node's folder."""
-        folder = os.path.abspath("node")
+        folder = os.path.abspath(self.directory)
         found = []
         for name in os.listdir("/proc/self/fd"):
             try:
@@ -150,7 +233,61 @@ class RealTests(TestCase):
             await node.when_ready()
             self.assertEqual(await node.execute("GET", "a"), b"1")
             await node.stopService()
-            os.rename("node", f"node of {backend.value}")
+            os.rename(self.directory, self.mktemp())
+
+    async def test_parts_of_a_node(self) -> None:
+        """They are started with it, and not where it cannot be."""
+        first, second = self.make(), self.make()
+        part = Part()
+        part.setServiceParent(second)
+        first.startService()
+        for _ in range(2):
+            with self.assertRaisesRegex(StartFailed, "in use"):
+                second.startService()
+            self.assertEqual((part.starts, part.running, second.running), (0, 0, 0))
+        await first.stopService()
+        part.fails = True
+        with self.assertRaisesRegex(ValueError, "not today"):
+            second.startService()
+        self.assertEqual(second.running, 0)
+        await second.stopService()
+        part.fails = False
+        second.startService()
+        await second.when_ready()
+        self.assertEqual((part.starts, part.running), (1, 1))
+        await second.stopService()
+        self.assertEqual(part.running, 0)
+
+    async def test_stopped_while_it_restores(self) -> None:
+        """It waits for no end of that, and the directory is free."""
+        node = self.make(machine=Endless())
+        node.startService()
+        await node.when_ready()
+        await node.execute("NOTE")
+        await node.snapshots.take()
+        await node.stopService()
+        node = self.make(machine=Endless())
+        node.startService()
+        while not node.snapshots.restoring:
+            await deferLater(self.reactor, 0)
+        await node.stopService().addTimeout(2, self.reactor)
+        self.assertEqual(self.open_files(), [])
+        self.assertTrue(node.identity.clean)
+        node = self.make(machine=Endless())
+        node.startService()
+        await node.stopService()
+
+    async def test_stopped_while_it_asks_others(self) -> None:
+        """It does not wait for an answer of theirs."""
+        silent = self.reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+        self.addCleanup(silent.stopListening)
+        node = self.make(join=[":7481", f":{silent.getHost().port}"])
+        node.startService()
+        while node.joining._asking is None:
+            await deferLater(self.reactor, 0)
+        await deferLater(self.reactor, 0.05)
+        await node.stopService().addTimeout(1, self.reactor)
+        self.assertEqual(self.open_files(), [])
 
     async def test_an_endpoint_that_fails_late(self) -> None:
         """The node fails with one line that says so."""
