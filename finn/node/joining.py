@@ -173,7 +173,10 @@ class Joining:
 
     async def rename_alone(self) -> None:
         """The only member has a new address: nobody else has to be told."""
-        await self._node.when_leader()
+        try:
+            await self._node.when_leader()
+        except NotReady:
+            return  # it is stopped before that
         await self._rename()
 
     async def _rename(self) -> None:

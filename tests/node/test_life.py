@@ -103,6 +103,28 @@ class LifeTests(SynchronousTestCase):
             cluster.advance(0.5)
             self.assertTrue(computer.node.identity.amnesic, steps)
 
+    def test_stopped_while_it_becomes_a_member(self) -> None:
+        """That is no failure, at whatever point it comes."""
+        for steps in range(24):
+            for how in ("founds", "renames itself", "joins"):
+                cluster = MemoryCluster(KV, size=1)
+                self.addCleanup(cluster.close)
+                computer = cluster.computers[0]
+                if how == "founds":
+                    computer.start()
+                else:
+                    cluster.start()
+                if how == "renames itself":
+                    cluster.result(computer.stop())
+                    computer.move("10.0.0.9:7481")
+                    computer.start()
+                elif how == "joins":
+                    computer = cluster.computers[cluster.add()]
+                cluster.advance(steps * 0.0004)
+                cluster.result(computer.stop())
+                self.assertIsNone(computer.node.failure, (how, steps))
+                self.assertTrue(computer.node.identity.clean, (how, steps))
+
     def test_an_error_while_it_opens_and_stops(self) -> None:
         """It is said, and the stop is none in order."""
         for member in range(3):
