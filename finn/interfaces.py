@@ -72,7 +72,8 @@ class IApplier(Interface):
 
         Call it at most once per command, synchronously. ``mutate`` runs when the entry is applied,
         on every node, and is always the one of the call made *at apply*, in which ``conn`` is
-        None. ``respond(value)`` runs on the node that has the client and writes the reply.
+        None. ``respond(value)`` runs on the node that has the client and writes the reply: at once
+        within EXEC, and else before the time of a request is over; then the client gets an error.
 
         Returns:
             Fires with mutate's value after ``respond``; fails with NotApplied or OutcomeUnknown.

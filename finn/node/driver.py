@@ -337,6 +337,7 @@ class Driver:
         self.refuse_all(reason)
         self.stop()
         self._node.links.stop()
+        self._node.dispatch.release()
         self._node.server.flush()
 
     def refuse_all(self, unknown: str) -> None:

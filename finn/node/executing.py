@@ -32,6 +32,7 @@ class Executing:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._open: dict[Waiter, int] = {}  # those that wait, with the kind of their command
+        self._is_over = False
 
     def run(
         self,
@@ -56,6 +57,8 @@ class Executing:
             route = node.dispatch.check(cmd) if cmd else None
             if route is None:
                 raise UnknownCommand(b"")
+            if self._is_over:
+                raise NotReady("ERR node is stopping")
             run = self._start(run, route, level, timeout, forward)
         except FinnError as e:
             waiter.fail(e)
@@ -74,6 +77,7 @@ class Executing:
 
     def fail_all(self) -> None:
         """The node has stopped: fail who still waits, for a local command or a machine's answer."""
+        self._is_over = True
         for waiter, kind in list(self._open.items()):
             if kind == Kind.OPAQUE:
                 waiter.fail(OutcomeUnknown("node is stopping"))

@@ -330,8 +330,11 @@ class Host:
 
     def expect(self, call: OpaqueCall, since: float) -> None:
         """Note that the machine may still have to answer a command that came at ``since``."""
-        if call.reply is not None and not call.reply.filled:
-            self._expected.append((since, call))
+        if call.is_awaited:
+            expected = self._expected
+            while expected and not expected[0][1].is_awaited:
+                expected.popleft()
+            expected.append((since, call))
 
     def expire(self, before: float) -> None:
         """Answer for the machine what came before a time: its client would wait for ever."""

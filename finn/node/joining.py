@@ -58,11 +58,11 @@ class Joining:
             return None
         # Bootstrap is guarded: the others may have a cluster already (DESIGN section 5).
         for address in options.join[1:]:
-            if self._stopped:
-                return None
             if await self._has_cluster(address):
                 self.log.info("{address} has a cluster already, joining it", address=address)
                 return None
+            if self._stopped:
+                return None  # nobody has answered, which says nothing
         return self._alone()
 
     async def _was_removed(self) -> bool:

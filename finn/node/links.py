@@ -81,7 +81,7 @@ class Links:
 
     def accept_link(self, hello: PeerHello) -> str | None:
         node = self._node
-        if self._stopped or node.stopping:
+        if self._stopped or (node.raft is None and node.stopping):
             return "the node has failed" if node.failure is not None else "the node is stopping"
         if node.raft is None:
             return "the node is still starting"

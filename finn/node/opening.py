@@ -105,7 +105,7 @@ class Opening:
             store.reset(0, 0)
             await store.sync()
         configuration = await node.joining.begin()
-        if configuration is None or node.stopping:
+        if configuration is None or node.stopping or node.failure is not None:
             return None
         return await node.joining.found(configuration)
 
@@ -129,7 +129,7 @@ class Opening:
                 await node.joining.join(others)
         else:
             await node.joining.join(node.options.join)
-        if not node.stopping:
+        if not node.stopping and node.failure is None:  # else nobody may have been told
             node.identity.address = node.options.address
             await node.standing.save_identity()
 

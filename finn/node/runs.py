@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from finn.errors import CommandError, NotApplied, error_text
 from finn.node.slot import SlotConnection
-from finn.resp.replies import NULL_REPLY, encode_error, null_array_reply
+from finn.resp.replies import encode_error, null_array_reply
 
 DEEPEST = 16
 """Runs that start each other within each other."""
@@ -277,6 +277,11 @@ class Transaction(Run):
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
         self.calls = None
 
+    def drop(self) -> None:
+        """Forget the commands, and what was asked for them."""
+        self.commands = ()
+        self.calls = None
+
     def give_up(self) -> None:
         """Answer EXEC with null: what it depends on was written."""
         self._tell(NotApplied("ERR a watched key was written"))
@@ -336,7 +341,10 @@ class OpaqueCall:
                 self.succeed(value)
             else:
                 self.fail(error)
-        return self.early[0] if self.early else NULL_REPLY
+        if not self.early:  # EXEC's array does not wait
+            self.reply.redirect(self.early.append)
+            self._reply_failed(RuntimeError("the machine did not answer"))
+        return self.early[0]
 
     def succeed(self, value: Any) -> None:
         """Write the reply, then tell the machine, which may write it later."""
@@ -348,13 +356,17 @@ class OpaqueCall:
         except Exception as e:
             # The state has changed, on every node alike: only this client's answer is spoilt.
             self._reply_failed(e)
-        self.mutate = self.respond = None  # each client keeps its last run
         if self.result is not None and not self.result.called:
             self.result.callback(value)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a client waits for the machine's answer."""
+        return self.reply is not None and not self.reply.filled and not self.reply.is_closed
+
     def give_up(self) -> None:
         """Answer in the place of a machine that has not, in all the time that it had."""
-        if self.reply is not None and not self.reply.filled:
+        if self.is_awaited:
             self._reply_failed(TimeoutError("the machine did not answer"))
 
     def _reply_failed(self, error: Exception) -> None:
@@ -397,6 +409,11 @@ class OpaqueRun(Run):
             self.call.succeed(value)
             self._go_on()
         self.drop()
+
+    def drop(self) -> None:
+        """Forget the command, and what was asked for it."""
+        self.commands = ()
+        self.call.mutate = self.call.respond = None
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

@@ -161,8 +161,8 @@ class Node(MultiService):
         """Lock the data directory, bind the port, and begin to restore in the background.
 
         Raises:
-            StartFailed: with one line for the user. It can be tried again then; once a node was
-                started, it cannot be started again.
+            StartFailed: with one line for the user. It can be tried again then, in another turn
+                of the reactor; once a node was started, it cannot be started again.
         """
         if self._was_started or self.stopping:
             again = "was stopped: make another one to start it again"
@@ -191,12 +191,12 @@ class Node(MultiService):
             Deferred.fromCoroutine(opening.announce()).addErrback(self.failed)
 
     def _give_up_start(self) -> None:
-        if self.running:  # but a part of it could not be started
-            super().stopService()
         if self.port is not None:
             self.port.stopListening()
             self.port = None
         self.lock.release()
+        if self.running:  # but a part of it could not be started
+            super().stopService()
 
     def reload_certificates(self) -> None:
         """Read the TLS files again, for connections made from now on; others go on as they are.
@@ -241,12 +241,10 @@ class Node(MultiService):
         self.joining.stop()
         if self.driver is not None:
             self.driver.abandon("node failed")  # from here on all is refused
-        if is_stopping:
-            return  # the stop goes on, but it is none in order
-        self.reactor.stop_watching()
-        # This tells the other members.
-        if self.port is not None:
-            self.port.stopListening()
+        if not is_stopping:
+            self.reactor.stop_watching()
+            if self.port is not None:
+                self.port.stopListening()  # which tells the other members
         self._failing.fire(error)
         self.disappoint(error)
 

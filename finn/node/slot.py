@@ -59,8 +59,14 @@ class SlotConnection:
         self._open += opens - 1
         if self._open == 0:
             reply = b"".join(self._parts)
+            self._parts.clear()
             self.filled = True
             self._fill(reply)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no client waits, any more or from the beginning."""
+        return bool(getattr(self._connection, "closing", True))
 
     def start_again(self) -> None:
         """Drop the pieces of a reply that was begun and cannot be ended."""

@@ -77,7 +77,7 @@ async def _close_storage(node: Node) -> None:
             if clean:  # else it was said already why
                 node.log.error("closing the log failed: {error}", error=str(e))
             clean = False
-    if clean and node.store_open:
+    if clean and node.store_open and node.failure is None:
         node.identity.stopped_cleanly()
         try:
             await node.standing.save_identity()

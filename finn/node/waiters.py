@@ -32,7 +32,9 @@ class Waiters:
                 deferred.callback(value)
 
     def fail(self, error: BaseException) -> None:
-        """It will not come."""
+        """It will not come; that is logged by who knows why, not as an error nobody looked at."""
         for deferred in list(self._waiting):
             if self._waiting.pop(deferred, self) is None:
                 deferred.errback(error)
+                if deferred._debugInfo is not None:
+                    deferred._debugInfo.failResult = None

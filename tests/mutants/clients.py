@@ -177,6 +177,12 @@ CLIENTS = (
         _ENDINGS + "what_waits_behind_a_read_is_bounded",
     ),
     mutant(
+        "address-counts-as-told", "4.7", "finn/node/opening.py",
+        "        if not node.stopping and node.failure is None:  # else",
+        "        if not node.stopping:  # else",
+        "tests.node.test_life.LifeTests.test_a_failure_before_the_address_is_told",
+    ),
+    mutant(
         "stop-before-the-amnesia", "7.1", "finn/node/opening.py",
         "        node.store_open = True\n",
         "        node.store_open = True\n        if node.stopping:\n            return\n",

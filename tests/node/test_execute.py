@@ -184,6 +184,29 @@ class ExecuteTests(SynchronousTestCase):
             logged = self.flushLoggedErrors(TimeoutError)
             self.assertEqual(str(logged[0].value), "the machine did not answer")
 
+    def test_within_a_transaction(self) -> None:
+        """EXEC's array cannot wait: what is not answered by then is an error."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        reply = client.ask("MULTI", "LATE", "HALF", "QUIET", "COUNT", "EXEC")
+        error = b"-ERR internal error: RuntimeError\r\n"
+        self.assertTrue(reply.endswith(b"*4\r\n" + 3 * error + b":1\r\n"), reply)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 3)
+
+    def test_a_client_that_is_gone(self) -> None:
+        """Nothing is said of what it asked for, nor of what no client asked for."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        client.send("SILENT")
+        self.cluster.advance(0.1)
+        client.protocol.connectionLost()
+        deferred = self.nodes[0].execute("SILENT", timeout=30)
+        self.cluster.advance(20)
+        self.assertNoResult(deferred)
+        self.cluster.advance(11)
+        self.failureResultOf(deferred, OutcomeUnknown)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_a_node_that_stops(self) -> None:
         """Whoever waits for what never comes is told, and no timer is left."""
         self.start(Odd)

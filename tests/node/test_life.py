@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -149,11 +150,63 @@ class LifeTests(SynchronousTestCase):
             (self.failureResultOf if end == "fail" else self.successResultOf)(third)
 
     def test_who_looks_later(self) -> None:
-        """The failure is still there."""
+        """The failure is still there, and it is no unhandled error where nobody does."""
         other = self.cluster.nodes[(self.leader + 1) % 3]
         waiting = other.when_leader()
+        other.when_leader().addCallback(lambda node: node.execute("PING"))
         self.cluster.result(other.stopService())
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
         self.failureResultOf(waiting, NotReady)
+
+    def test_a_failure_while_it_stops_is_told(self) -> None:
+        """To whoever waits for one: the process must not end as if all was well."""
+        self.cluster.computers[self.leader].failure_expected = True
+        waiting = self.node.when_failed()
+        stopped = self.node.stopService()
+        error = StartFailed("the disk is gone")
+        self.node.fatal(error)
+        self.assertIs(self.successResultOf(waiting), error)
+        self.cluster.result(stopped)
+        self.assertFalse(self.node.identity.clean)
+
+    def test_a_failure_while_it_asks_for_a_cluster(self) -> None:
+        """It founds none: that nobody has answered says nothing."""
+        cluster = self.cluster
+        address = cluster.nodes[self.leader].options.address
+        for steps in range(60):
+            computer = cluster._build()
+            computer.failure_expected = True
+            computer.options.join = [computer.options.address, address]
+            computer.start()
+            cluster.advance(steps * 0.0001)
+            if computer.node.identity.cluster_id:
+                break
+            computer.node.fatal(StartFailed("no more"))
+            cluster.advance(0.2)
+            self.assertEqual(computer.node.identity.cluster_id, 0, steps)
+        else:
+            self.fail("it never became a member")
+
+    def test_a_failure_before_the_address_is_told(self) -> None:
+        """It is not noted as told."""
+        member = (self.leader + 1) % 3
+        computer = self.cluster.computers[member]
+        for steps in range(8):
+            before = computer.node.identity.address
+            self.cluster.result(computer.stop())
+            computer.move(f"10.0.1.{steps + 1}:7481")
+            computer.start()
+            self.cluster.advance(0.0005 * steps)
+            told = computer.node.identity.address != before
+            computer.failure_expected = True
+            computer.node.fatal(StartFailed("no more"))
+            self.cluster.advance(0.2)
+            if not told:
+                self.assertEqual(computer.node.identity.address, before)
+            self.cluster.result(computer.stop())
+            computer.start()
+            self.cluster.wait_until(lambda: computer.node.identity.address == computer.address)
 
 
 class Part(Service):
