@@ -23,7 +23,7 @@ from tests.source import python_files
 
 SECONDS = 60.0
 ASKED = int(os.environ.get("FINN_SEEDS", "0"))
-FRESH = ASKED or 160
+FRESH = ASKED or 120
 WORKERS = min(os.cpu_count() or 1, 4)
 # A run takes a fraction of a second; one that takes so long never ends.
 HANGS = 60.0
