@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -134,7 +134,11 @@ class LifeTests(SynchronousTestCase):
         computer.failure_expected = True
         computer.start()
         error = DataDirectoryError("it cannot be kept")
-        self.patch(computer.node.standing, "save_identity", lambda: fail(error))
+
+        def save() -> None:
+            raise error
+
+        self.patch(computer.node.identity, "save", save)
         self.cluster.result(computer.node.stopService())
         self.assertIs(computer.node.failure, error)
         self.assertFalse(computer.node.identity.clean)
