@@ -7,10 +7,9 @@ look-up per command, one slot and one run for the whole chunk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from finn.errors import (
     CommandError,
@@ -47,8 +46,6 @@ _GROUPED = (WRITE, READ)
 
 class Dispatch:
     """The ``IDispatcher`` of a node."""
-
-    log: ClassVar[Logger] = Logger(namespace="finn.node")
 
     def __init__(self, node: Node, builtins: dict[bytes, Builtin]) -> None:
         self._node = node

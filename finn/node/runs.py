@@ -116,7 +116,7 @@ class Run:
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies, one per command or, of several clients, per client, in order."""
         self._give(replies)
-        self.commands = ()  # each client keeps its last run
+        self.drop()
 
     def fail(self, error: BaseException) -> None:
         """Answer every command with the same error; an entry may still be applied after that."""
@@ -137,7 +137,7 @@ class Run:
                 self._go_on()
 
     def drop(self) -> None:
-        """Its entry, if there is one, is not applied as this run's: forget the commands."""
+        """Forget what is done, or will not be done by this run: each client keeps its last one."""
         self.commands = ()
 
     def then(self, action: Callable[[], None]) -> None:
@@ -275,7 +275,6 @@ class Transaction(Run):
             for place, data in self.extras:
                 replies.insert(place, data)
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
-        self.calls = None
 
     def drop(self) -> None:
         """Forget the commands, and what was asked for them."""
@@ -286,7 +285,6 @@ class Transaction(Run):
         """Answer EXEC with null: what it depends on was written."""
         self._tell(NotApplied("ERR a watched key was written"))
         Run.complete(self, [null_array_reply(self.resp3)])
-        self.calls = None
 
     def _tell(self, error: BaseException) -> None:
         for call in self.calls or ():

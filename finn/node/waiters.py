@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,16 +26,21 @@ class Waiters:
     def _forget(self, deferred: Deferred[Any]) -> None:
         self._waiting.pop(deferred, None)
 
+    def _take(self) -> Iterator[Deferred[Any]]:
+        """Yield all of them, but those that one before them has cancelled."""
+        for deferred in list(self._waiting):
+            if deferred in self._waiting:
+                del self._waiting[deferred]
+                yield deferred
+
     def fire(self, value: object) -> None:
         """It came."""
-        for deferred in list(self._waiting):
-            if self._waiting.pop(deferred, self) is None:  # else another one has cancelled it
-                deferred.callback(value)
+        for deferred in self._take():
+            deferred.callback(value)
 
     def fail(self, error: BaseException) -> None:
         """It will not come; that is logged by who knows why, not as an error nobody looked at."""
-        for deferred in list(self._waiting):
-            if self._waiting.pop(deferred, self) is None:
-                deferred.errback(error)
-                if deferred._debugInfo is not None:
-                    deferred._debugInfo.failResult = None
+        for deferred in self._take():
+            deferred.errback(error)
+            if deferred._debugInfo is not None:
+                deferred._debugInfo.failResult = None

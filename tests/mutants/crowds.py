@@ -340,7 +340,7 @@ CROWDS = (
     ),
     mutant(
         "clients-pin-the-crowd-of-their-last-command", "7.8", _RUNS,
-        "        self.commands = ()  # each client keeps its last run\n", "",
+        "        self._give(replies)\n        self.drop()\n", "        self._give(replies)\n",
         _ENDS + "replies",
     ),
 )  # fmt: skip
