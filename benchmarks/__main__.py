@@ -7,8 +7,7 @@ import math
 import os
 import signal
 import sys
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import closing
 from typing import Any, NoReturn
 
 from benchmarks import cells, report
@@ -18,6 +17,7 @@ from benchmarks.extras import run_extras
 from benchmarks.failover import run_failover
 from benchmarks.measure import Measurement
 from benchmarks.peers import run_etcd, run_redis
+from benchmarks.processes import end_children
 
 PARTS = ("cells", "peers", "failover", "extras")
 
@@ -154,15 +154,6 @@ def main() -> int:
     if options.json:
         report.save(options.json, found)
     return 1 if any("error" in row for row in rows) else 0
-
-
-def end_children() -> None:
-    """Kill processes that nobody knows of: a signal may come while one is being started."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = path.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid():
-                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 if __name__ == "__main__":

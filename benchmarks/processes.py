@@ -62,6 +62,20 @@ def processor_ticks() -> list[int]:
     return [int(ticks) for ticks in line.split()[1:9]]
 
 
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel counts of a process, from the third field of proc(5) on."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def end_children() -> None:
+    """Kill processes that nobody knows of: a signal may come while one is being started."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            pid = int(folder.name)
+            if int(_stat(pid)[1]) == os.getpid():
+                os.kill(pid, signal.SIGKILL)
+
+
 @dataclass
 class Usage:
     """What a process has used.
@@ -144,7 +158,7 @@ class Process:
     def usage(self) -> Usage:
         """Return what it has used so far; zeros once it has ended."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = _stat(self.pid)
             status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
             return Usage(0.0, 0, 0)
@@ -153,7 +167,7 @@ class Process:
             for line in status.splitlines()
             if line.startswith(("VmRSS", "VmHWM"))
         }
-        # Fields 14 and 15 of proc(5), counted from the third, which follows the name.
+        # Fields 14 and 15 of proc(5).
         cpu = (int(fields[11]) + int(fields[12])) / TICKS
         return Usage(cpu, sizes.get("VmRSS", 0), sizes.get("VmHWM", 0))
 

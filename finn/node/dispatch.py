@@ -26,6 +26,7 @@ from finn.node.builtin import BUILTIN, Builtin
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, Transaction
+from finn.node.stopping import ending
 from finn.resp.commands import UniformCommands
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, pack_command
 from finn.table import CommandSpec, Kind
@@ -253,9 +254,7 @@ class Dispatch:
         """Say why this node cannot lead a request, or None when it can."""
         raft = self._node.raft
         if raft is None:
-            if self._node.failure is not None:
-                return NotReady("ERR node has failed")
-            return NotReady("ERR node is stopping") if self._node.stopping else NotReady()
+            return ending(self._node) or NotReady()
         if raft.leader is not None:
             return None
         if raft.removed:

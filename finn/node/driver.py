@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
 
-from finn.errors import NotApplied, NotLeader, NotReady, OutcomeUnknown, Removed
+from finn.errors import NotApplied, NotLeader, OutcomeUnknown, Removed
+from finn.node.stopping import ending
 from finn.options import Durability
 from finn.raft.core import Raft, Role
 from finn.raft.entries import CONFIGURATION
@@ -347,7 +348,8 @@ class Driver:
         """
         self._node.raft = None
         self.turns += 1
-        refusal = NotReady("ERR node is stopping" if self._node.stopping else "ERR node has failed")
+        refusal = ending(self._node)
+        assert refusal is not None
         self._node.proposals.withdraw(refusal)
         self._node.proposals.forget(OutcomeUnknown(unknown))
         self._node.applying.abandon(OutcomeUnknown(unknown))

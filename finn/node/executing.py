@@ -79,21 +79,18 @@ class Executing:
         """The node has stopped: fail who still waits, for a local command or a machine's answer."""
         self._is_over = True
         for waiter, kind in list(self._open.items()):
-            if kind == Kind.OPAQUE:
+            if kind in (Kind.OPAQUE, Kind.LOCAL):
                 waiter.fail(OutcomeUnknown("node is stopping"))
             else:
                 waiter.fail(NotReady("ERR node is stopping"))
 
     def _timed_out(self, run: Run, waiter: Waiter, kind: int) -> None:
         node = self._node
-        may_be_applied = kind in (Kind.WRITE, Kind.OPAQUE) and not (
-            node.proposals.withdraw_run(run) or node.forwarding.withdraw(run)
-        )
-        if may_be_applied:
-            run.fail(OutcomeUnknown("request timed out after it was appended"))
-        else:
+        if kind == Kind.READ or node.proposals.withdraw_run(run) or node.forwarding.withdraw(run):
             run.fail(DeadlinePassed())
-        waiter.fail(OutcomeUnknown("the machine did not answer in time"))  # what has ended
+        elif kind != Kind.LOCAL:
+            run.fail(OutcomeUnknown("request timed out after it was appended"))
+        waiter.fail(OutcomeUnknown("the machine did not answer in time"))  # what has begun
 
     def _start(
         self, run: Run, route: Any, level: Consistency, timeout: float, forward: bool

@@ -11,6 +11,7 @@ from finn.compiled import is_compiled
 from finn.node.builtin import BuiltinTable
 from finn.node.clients import REDIS_VERSION
 from finn.node.status import state_of, status_of
+from finn.node.stopping import ending
 from finn.version import VERSION
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _memory(node: Node, status: dict[str, Any]) -> dict[str, Any]:
 
 def _persistence(node: Node, status: dict[str, Any]) -> dict[str, Any]:
     return {
-        "loading": int(node.raft is None and not (node.stopping or node.failure)),
+        "loading": int(node.raft is None and ending(node) is None),
         "rdb_bgsave_in_progress": int(node.snapshots.in_progress),
         "aof_enabled": 0 if status["backend"] == "inmem" else 1,
         "aof_rewrite_in_progress": 0,

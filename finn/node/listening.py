@@ -8,6 +8,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from finn.errors import StartFailed
+from finn.node.stopping import ending
 from finn.protocols.transport import listen
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def begin_to_listen(node: Node) -> None:
 
     def listens(port: Any) -> None:
         node.port = port
-        if node.stopping or node.failure is not None:
+        if ending(node) is not None:
             port.stopListening()
 
     def refused(failure: Failure) -> None:

@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from finn.errors import CorruptLog, DataDirectoryError
 from finn.node.driver import Driver
+from finn.node.stopping import ending
 from finn.options import Backend, Durability
 from finn.raft.configuration import Configuration
 from finn.raft.core import Raft
@@ -82,17 +83,17 @@ class Opening:
         if identity.cluster_id == 0:
             identity.address = node.options.address
         await node.standing.save_identity()
-        if node.stopping:
+        if ending(node) is not None:
             return
         node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.wall_ms)
         await node.snapshots.store.open()
         meta = await self._restore()
-        if node.stopping:
+        if ending(node) is not None:
             return
         founded: Entry | None = None
         if identity.cluster_id == 0:
             founded = await self._found()
-        if node.stopping or node.failure is not None:
+        if ending(node) is not None:
             return
         self._start_core(meta, founded, amnesic)
 
@@ -105,7 +106,7 @@ class Opening:
             store.reset(0, 0)
             await store.sync()
         configuration = await node.joining.begin()
-        if configuration is None or node.stopping or node.failure is not None:
+        if configuration is None or ending(node) is not None:
             return None
         return await node.joining.found(configuration)
 
@@ -129,7 +130,7 @@ class Opening:
                 await node.joining.join(others)
         else:
             await node.joining.join(node.options.join)
-        if not node.stopping and node.failure is None:  # else nobody may have been told
+        if ending(node) is None:  # else nobody may have been told
             node.identity.address = node.options.address
             await node.standing.save_identity()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from finn.node.stopping import ending
+
 if TYPE_CHECKING:
     from finn.node.service import Node
 
@@ -13,7 +15,7 @@ def state_of(node: Node) -> str:
     """Return RAFTSTATE's word: Leader, Follower, Candidate or Shutdown."""
     raft = node.raft
     if raft is None:
-        return "Shutdown" if node.failure is not None or node.stopping else "Follower"
+        return "Follower" if ending(node) is None else "Shutdown"
     return "Shutdown" if raft.removed else str(raft.role.value)
 
 

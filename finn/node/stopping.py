@@ -18,6 +18,13 @@ CLOSE_TIMEOUT = 1.0
 DISK_TIMEOUT = 10.0
 
 
+def ending(node: Node) -> NotReady | None:
+    """Say why this node does nothing any more, or is about to; None as long as it runs."""
+    if node.failure is not None:
+        return NotReady("ERR node has failed")
+    return NotReady("ERR node is stopping") if node.stopping else None
+
+
 async def stop_node(node: Node) -> None:
     """Stop accepting, settle, hand over, sync, mark the clean stop, close, unlock."""
     node.stopping = True

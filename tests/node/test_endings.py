@@ -59,6 +59,23 @@ class EndingTests(SynchronousTestCase):
             b"-UNKNOWN node is stopping\r\n" + b"-ERR node is stopping\r\n" * 2,
         )
 
+    def test_what_waits_for_a_node_that_fails_while_it_stops(self) -> None:
+        """It has failed, for who waited and for who comes then."""
+        client = self.queue_behind_a_read()
+        self.cluster.computers[self.leader].failure_expected = True
+        node = self.cluster.nodes[self.leader]
+        stopped = node.stopService()
+        other = Client(self.cluster, self.leader)
+        other.send("SET c 1")
+        node.fatal(FinnError("the disk is gone"))
+        client.send("GET a")
+        self.assertEqual(other.received, b"-ERR node has failed\r\n")
+        self.assertEqual(
+            client.received,
+            b"-UNKNOWN node failed\r\n" + b"-ERR node has failed\r\n" * 3,
+        )
+        self.cluster.wait_until(lambda: bool(stopped.called))
+
     def test_nobody_sees_half_a_transaction(self) -> None:
         """A read at low behind one that ends its node on the way is refused."""
         client = self.start(Journal, consistency=Consistency.LOW)
