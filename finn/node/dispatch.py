@@ -338,7 +338,7 @@ class Dispatch:
             part = commands[:size] if len(commands) > size else commands
             replies = node.reading.execute(part, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
-            connection.reply(data)
+            connection.reply(data, len(part))
             if part is commands:
                 return
             commands = commands[size:]

@@ -2,7 +2,7 @@
 
 Not by hiredis, as clients' commands are: a frame has few bulk strings, some of them large, so the
 parsing costs little next to checksums; the declared lengths are known and bounded before anything
-is kept for them; and a large record is copied twice, not once per received chunk.
+is kept for them; and a large record is copied once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OPENING = 16  # bytes
+LARGE = 64 * 1024  # bytes of a bulk string that is joined of its pieces, and not cut out of them
 _HEADER = 12  # longest "*N CR LF" or "$N CR LF"
 
 
@@ -63,14 +64,19 @@ class FrameReader:
 
     def feed(self, data: bytes, most: int = 0) -> list[list[bytes]]:
         """Take bytes and return the frames complete now; ``most`` of them, if given."""
+        frames: list[list[bytes]] = []
         if self._pieces:
             self._pieces.append(data)
             self._size += len(data)
             if self._size < self._needed:
                 return []
-            data = b"".join(self._pieces)
+            if self._bulk >= LARGE and self._size - self._bulk <= len(data):
+                data = self._large_bulk()
+                if self._missing == 0:
+                    frames.append(self._parts)
+            else:
+                data = b"".join(self._pieces)
             self._pieces.clear()
-        frames: list[list[bytes]] = []
         position = 0
         size = len(data)
         while position < size and self.error is None and not (most and len(frames) == most):
@@ -107,6 +113,19 @@ class FrameReader:
         self._pieces.clear()
         self._size = 0
         return rest
+
+    def _large_bulk(self) -> bytes:
+        """Take the bulk string that ends in the last piece; returns what is behind it."""
+        pieces = self._pieces
+        last = pieces.pop()
+        end = len(last) - (self._size - self._bulk)
+        if last[end : end + 2] == b"\r\n":
+            self._parts.append(b"".join([*pieces, memoryview(last)[:end]]))
+            self._missing -= 1
+        else:
+            self.error = "a bulk string without its end"
+        self._bulk = -1
+        return last[end + 2 :]
 
     def _bulks(self, data: bytes, position: int) -> int:
         """Read the bulk strings that are there; returns where the rest begins."""

@@ -32,10 +32,13 @@ class Output:
         drained: called when everything is handed on after the transport was full.
     """
 
-    __slots__ = ("transport", "congested", "unsent", "progress", "_queue", "_closing", "_drained")
+    __slots__ = (
+        "congested", "progress", "transport", "unsent", "_closing", "_drained", "_queue", "_views",
+    )  # fmt: skip
 
     def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
         self.transport = transport
+        self._views = getattr(type(transport), "takes_views", False)
         self.congested = False
         self.unsent = 0
         self.progress = 0
@@ -75,7 +78,7 @@ class Output:
                 queue.appendleft(view[PIECE:])
                 data = view[:PIECE]
             self.unsent -= len(data)
-            self.transport.write(bytes(data))  # no copy of what is bytes already
+            self.transport.write(data if self._views else bytes(data))
 
     def _finish(self) -> None:
         if self._closing and not self._queue:

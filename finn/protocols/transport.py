@@ -45,9 +45,15 @@ KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
 
 
 class _WriteThrough(tcp.Connection):
-    """A TCP connection whose ``write`` sends at once when it may."""
+    """A TCP connection whose ``write`` sends at once when it may.
 
-    def write(self, data: bytes) -> None:
+    Attributes:
+        takes_views: what is written may be a memoryview, and is copied only where it has to wait.
+    """
+
+    takes_views = True
+
+    def write(self, data: bytes | memoryview) -> None:
         """Send what the kernel takes now, queue the rest."""
         if (
             not self.TLS
@@ -70,7 +76,7 @@ class _WriteThrough(tcp.Connection):
             if sent == size:
                 return
             data = data[sent:]
-        super().write(data)
+        super().write(bytes(data))  # no copy of what is bytes already
 
     def doRead(self) -> Any:
         """Read once and hand over, as ``tcp.Connection`` does, without its layers between."""

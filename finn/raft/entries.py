@@ -34,6 +34,9 @@ assert HEADER_SIZE == 48
 _LENGTH_ON = struct.Struct("<IB3xIQQQQ")
 _CRC = struct.Struct("<I")
 
+LARGE_CHUNK = 1024
+"""Bytes of chunks, on average, that are joined once only, and checksummed one by one."""
+
 COMMANDS = 1
 CONFIGURATION = 2
 NOOP = 3
@@ -87,10 +90,14 @@ def make_entry(
     index: int, term: int, kind: int, time: int, seed: int, count: int, chunks: list[bytes]
 ) -> Entry:
     """Encode an entry from the chunks of its payload."""
-    payload = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    head = _LENGTH_ON.pack(len(payload), kind, count, term, index, time, seed)
-    crc = crc32(payload, crc32(head))
-    record = b"".join((_CRC.pack(crc), head, payload))
+    size = sum(map(len, chunks))
+    if size < LARGE_CHUNK * len(chunks):
+        chunks = [b"".join(chunks)]
+    head = _LENGTH_ON.pack(size, kind, count, term, index, time, seed)
+    crc = crc32(head)
+    for chunk in chunks:
+        crc = crc32(chunk, crc)
+    record = b"".join([_CRC.pack(crc), head, *chunks])
     return Entry(index, term, kind, time, seed, count, record)
 
 

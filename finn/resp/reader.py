@@ -47,6 +47,10 @@ ALIKE = 4
 ALIKE_PROVEN = 16
 """The same of a payload, which hiredis alone would read."""
 
+SPARSE = 1024
+"""Where no more signs than one in so many bytes stand, ``find`` is the fastest way from one to the
+next, where there are more a regular expression is."""
+
 FEW_ARGUMENTS = 32
 """hiredis grows its buffer as it packs: megabytes of few arguments are joined faster in Python."""
 
@@ -54,7 +58,9 @@ _END = object()  # hiredis' own sentinel is False, which is also how it reads "#
 _pack: Callable[..., bytes] = hiredis.pack_command
 _LINE_ENDS = {b"*%d\r\n" % n: 2 * n + 1 for n in range(1, 10)}
 # One for each sign: a literal beginning is searched for many times as fast as a set of them.
-_BIG_LISTS = [re.compile(re.escape(sign) + rb"([0-9]{3,})") for sign in (b"*", b"~", b"|", b">")]
+_BIG_LISTS = [
+    (sign, re.compile(re.escape(sign) + rb"([0-9]{3,})")) for sign in (b"*", b"~", b"|", b">")
+]
 _BIG_ARRAYS = _BIG_LISTS[:1]
 _ARGUMENT_BYTES = 6  # of the shortest one, "$0\r\n\r\n"
 
@@ -123,7 +129,10 @@ class CommandReader:
             parsed = self._parse(data)
             if parsed is not None:
                 return parsed
-        return strict.feed(data), None
+        found = strict.feed(data)
+        if found and not strict.inline:
+            self._learn(found, size if strict.idle else 0)
+        return found, None
 
     def take_rest(self) -> bytes:
         """Return and forget what was received behind the last complete command.
@@ -156,10 +165,23 @@ class CommandReader:
         """Return commands whose encoding ends at ``end``, and those that follow in the chunk."""
         if end == len(data):
             return commands, data
-        more, raw = self.feed(data[end:])
+        rest = data[end:]
+        more: Commands
+        raw: bytes | None
+        if self._last.may_begin(rest):
+            more, raw = self._strict.feed(rest), None
+        else:
+            more, raw = self.feed(rest)
         if not more:
             return commands, data[:end]
         return [*commands, *more], None if raw is None else data[:end] + raw
+
+    def _learn(self, commands: list[list[bytes]], size: int) -> None:
+        """Expect the like of what was read from ``size`` bytes, 0 if nobody knows."""
+        if len(commands) > 1:
+            self._last.learn(commands, size)
+        elif size:
+            self._alone.learn(commands[0], size)
 
     def _parse(self, data: bytes) -> tuple[Commands, bytes | None] | None:
         """Parse a chunk by hiredis; None when strict parsing is needed."""
@@ -171,7 +193,7 @@ class CommandReader:
             commands = _drain(reader, data, 0)
             if not odd and _is_proven(commands, data):
                 if _at_boundary(reader):
-                    self._last.learn(commands, len(data))
+                    self._learn(commands, len(data))
                     return commands, data
                 self._hiredis = _new_reader()
             # The other proof holds for a chunk that ends within a command, too: packing the
@@ -182,11 +204,13 @@ class CommandReader:
             self._hiredis = _new_reader()
             return None
         if len(raw) == len(data) and raw == data and all(commands):
-            self._last.learn(commands, len(data))
+            self._learn(commands, len(data))
             return commands, data
         self._hiredis = _new_reader()
         if not data.startswith(raw) or not all(commands):
             return None
+        if commands:
+            self._learn(commands, len(raw))
         # Usually the beginning of one command; more of them only when something is wrong.
         more = self._strict.feed(data[len(raw) :])
         if more or self._strict.inline:
@@ -208,11 +232,11 @@ def parse_commands(record: bytes, offset: int, count: int) -> Commands:
     global _payload_reader
     size = len(record) - offset
     if count == 1 and size == _payload.size:
-        command = _payload.read(record[offset:])
+        command = _payload.read(record, offset)
         if command is not None:
             return [command]
     if size >= _payloads.least and size == count * _payloads.size:
-        uniform = _payloads.read(record[offset:])
+        uniform = _payloads.read(record, offset)
         if uniform is not None:
             return uniform
     try:
@@ -295,9 +319,17 @@ def _is_hostile(data: bytes, odd: bool) -> bool:
     strict parser.
     """
     counts: list[bytes] = []
-    for sizes in _BIG_LISTS if odd else _BIG_ARRAYS:
-        if sizes.search(data) is not None:
-            counts += sizes.findall(data)
+    for sign, sizes in _BIG_LISTS if odd else _BIG_ARRAYS:
+        at = data.find(sign)
+        for _ in range(len(data) // SPARSE):
+            if at < 0:
+                break
+            number = sizes.match(data, at)
+            if number is not None:
+                counts.append(number[1])
+            at = data.find(sign, at + 1)
+        if at >= 0:
+            counts += sizes.findall(data, at)
     if not counts:
         return False
     return max(map(len, counts)) > 7 or sum(map(int, counts)) * _ARGUMENT_BYTES > len(data)

@@ -23,8 +23,12 @@ LONGEST_NAME = 64
 MOST_ARGUMENTS = 16
 """Beyond this commands are lists of something, and seldom alike."""
 
-LARGEST_ALONE = 4 * 1024
-"""Bytes of a command: larger ones are copied as fast by a parser, which does so less often."""
+LARGEST_ALONE = 64 * 1024
+"""Bytes of a command: larger ones do not come in one piece."""
+
+LARGE = 1024
+"""Bytes of a command from which on what stands between the arguments is compared, and not a copy of
+all of it."""
 
 REST = 16
 """Commands of which nothing is learned after the shape of one was of no use."""
@@ -44,20 +48,25 @@ class Shape:
         beginning: the bytes of each up to the first that may differ.
     """
 
-    __slots__ = ("_cut", "_name", "_template", "_width", "beginning", "size")
+    __slots__ = ("_between", "_cut", "_fixed", "_name", "_template", "_width", "beginning", "size")
 
     def __init__(self, name: bytes, sizes: tuple[int, ...]) -> None:
         head = b"*%d\r\n$%d\r\n%b\r\n" % (len(sizes) + 1, len(name), name)
         headers = [b"$%d\r\n" % size for size in sizes]
         layout = f"{len(head)}x"
         template = head.replace(b"%", b"%%")
+        between, fixed = f"{len(head)}s", [head]
         for size, header in zip(sizes, headers, strict=True):
             layout += f"{len(header)}x{size}s2x"
             template += header + b"%b\r\n"
+            between += f"{len(header)}s{size}x2s"
+            fixed += (header, b"\r\n")
         self._name = name
         self._width = len(sizes)
         self._cut = struct.Struct(layout)
         self._template = template
+        self._between = struct.Struct(between)
+        self._fixed = tuple(fixed)
         self.beginning = head + b"".join(headers[:1])
         self.size = self._cut.size
 
@@ -69,31 +78,44 @@ class Shape:
             return None
         return _shape(name, tuple(map(len, arguments)))
 
-    def read(self, data: bytes) -> UniformCommands | None:
+    def read(self, data: bytes, begin: int = 0) -> UniformCommands | None:
         """Read as many commands as ``data`` has room for, at least one.
 
         Returns:
-            The commands, of whose encoding ``data`` is the beginning or more; None if others are
-            among them.
+            The commands, of whose encoding ``data`` from ``begin`` on is the beginning or more;
+            None if others are among them.
         """
         size, beginning = self.size, self.beginning
-        count = len(data) // size
-        end = count * size
-        if not (data.startswith(beginning) and data.startswith(beginning, end - size)):
+        count = (len(data) - begin) // size
+        end = begin + count * size
+        if not (data.startswith(beginning, begin) and data.startswith(beginning, end - size)):
             return None  # most that differ are found out here, for nothing
-        whole = data[:end]
-        arguments = [*chain.from_iterable(self._cut.iter_unpack(whole))]
         # A command has one encoding: if these bytes are it, there is no other way to read them.
-        if (self._template * count) % tuple(arguments) != whole:
-            return None
+        if size < LARGE:
+            whole = data[begin:end]
+            arguments = [*chain.from_iterable(self._cut.iter_unpack(whole))]
+            if (self._template * count) % tuple(arguments) != whole:
+                return None
+        else:
+            view = memoryview(data)[begin:end]
+            if [*self._between.iter_unpack(view)] != [self._fixed] * count:
+                return None
+            arguments = [*chain.from_iterable(self._cut.iter_unpack(view))]
         return UniformCommands(self._name, self._width, arguments, count)
 
-    def read_one(self, data: bytes) -> list[bytes] | None:
-        """Read a command of ``size`` bytes; None if it has another shape."""
-        arguments = self._cut.unpack(data)
+    def read_one(self, data: bytes, begin: int = 0) -> list[bytes] | None:
+        """Read the last ``size`` bytes; None if they are a command of another shape."""
         # As above: it has one encoding.
-        if self._template % arguments != data:
-            return None
+        if self.size < LARGE:
+            if begin:
+                data = data[begin:]
+            arguments = self._cut.unpack(data)
+            if self._template % arguments != data:
+                return None
+        else:
+            if self._between.unpack_from(data, begin) != self._fixed:
+                return None
+            arguments = self._cut.unpack_from(data, begin)
         return [self._name, *arguments]
 
 
@@ -120,7 +142,10 @@ class LastShape:
         self.size = 0
 
     def learn(self, commands: list[list[bytes]], size: int) -> None:
-        """Keep the shape of commands whose encoding has ``size`` bytes, if they share one."""
+        """Keep the shape of commands, if they share one.
+
+        ``size``: bytes of their encoding, 0 if nobody knows.
+        """
         count = len(commands)
         if count < self._fewest or size % count:
             return
@@ -128,15 +153,20 @@ class LastShape:
         if first[:1] != last[:1] or [*map(len, first)] != [*map(len, last)]:
             return
         shape = Shape.of(first)
-        if shape is not None and shape.size * count == size:
+        if shape is not None and size in (0, shape.size * count):
             self._shape = shape
             self.size = shape.size
             self.least = self._fewest * shape.size
 
-    def read(self, data: bytes) -> UniformCommands | None:
+    def may_begin(self, data: bytes) -> bool:
+        """Say whether these bytes look like a part of one command, where ``read`` ended."""
+        shape = self._shape
+        return shape is not None and len(data) < shape.size and data.startswith(shape.beginning)
+
+    def read(self, data: bytes, begin: int = 0) -> UniformCommands | None:
         """Read a chunk of at least ``least`` bytes; see ``Shape.read``."""
         assert self._shape is not None
-        commands = self._shape.read(data)
+        commands = self._shape.read(data, begin)
         if commands is None:
             self.least = _NEVER
         return commands
@@ -173,10 +203,10 @@ class LastCommand:
                     self._rest = REST  # nor was the one before of any use
                 self._was_used = False
 
-    def read(self, data: bytes) -> list[bytes] | None:
+    def read(self, data: bytes, begin: int = 0) -> list[bytes] | None:
         """Read ``size`` bytes; see ``Shape.read_one``."""
         assert self._shape is not None
-        command = self._shape.read_one(data)
+        command = self._shape.read_one(data, begin)
         if command is None:
             self.size = self._size = -1
             self._rest = REST

@@ -178,8 +178,7 @@ CLIENTS = (
     ),
     mutant(
         "address-counts-as-told", "4.7", "finn/node/opening.py",
-        "        if not node.stopping and node.failure is None:  # else",
-        "        if not node.stopping:  # else",
+        "        if ending(node) is None:  # else", "        if not node.stopping:  # else",
         "tests.node.test_life.LifeTests.test_a_failure_before_the_address_is_told",
     ),
     mutant(
@@ -195,13 +194,36 @@ CLIENTS = (
     ),
     mutant(
         "alike-is-not-proven", "6.2", "finn/resp/uniform.py",
-        "        if (self._template * count) % tuple(arguments) != whole:\n"
-        "            return None\n", "",
+        "            if (self._template * count) % tuple(arguments) != whole:\n"
+        "                return None\n", "",
         "tests.resp.test_uniform.UniformTests.test_what_is_not_alike",
     ),
     mutant(
+        "large-ones-are-not-proven", "6.2", "finn/resp/uniform.py",
+        "            if [*self._between.iter_unpack(view)] != [self._fixed] * count:\n"
+        "                return None\n", "",
+        "tests.resp.test_uniform.UniformTests.test_large_ones_that_are_not_alike",
+    ),
+    mutant(
+        "large-command-alone-is-not-proven", "6.2", "finn/resp/uniform.py",
+        "            if self._between.unpack_from(data, begin) != self._fixed:\n"
+        "                return None\n", "",
+        "tests.resp.test_uniform.UniformTests.test_large_ones_that_are_not_alike",
+        "tests.resp.test_uniform.UniformTests.test_large_payloads",
+    ),
+    mutant(
+        "end-of-a-large-part-is-not-read", "6.2", "finn/protocols/frames.py",
+        'if last[end : end + 2] == b"\\r\\n":', "if True:",
+        "tests.protocols.test_frames.Frames.test_large_ones",
+    ),
+    mutant(
+        "chunks-are-not-checksummed", "6.2", "finn/raft/entries.py",
+        "        crc = crc32(chunk, crc)\n", "        crc = crc32(chunk)\n",
+        "tests.raft.test_entries.EntryTests.test_chunks_do_not_matter",
+    ),
+    mutant(
         "command-alone-is-not-proven", "6.2", "finn/resp/uniform.py",
-        "        if self._template % arguments != data:\n            return None\n", "",
+        "            if self._template % arguments != data:\n                return None\n", "",
         "tests.resp.test_uniform.LastCommandTests.test_any_byte_may_differ",
         "tests.resp.test_uniform.LastCommandTests.test_the_same_shape",
     ),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.protocols.frames import OPENING, FrameReader
+from finn.protocols.frames import LARGE, OPENING, FrameReader
 from finn.protocols.wire import OPENINGS, encode, frame
 from finn.raft.entries import COMMANDS, make_entry
 from finn.raft.messages import AppendEntries, AppendReply
@@ -54,6 +54,23 @@ class Frames(SynchronousTestCase):
         """Whatever was framed comes back, however its bytes are cut."""
         data = b"".join(map(frame, frames))
         self.assertEqual(self.read(*chunked(data, cuts)), (frames, None))
+
+    def test_large_ones(self) -> None:
+        """They are joined of their pieces, wherever these end, and what is behind them is read."""
+        large = bytes(range(256)) * (LARGE // 256) + b"end"
+        frames = [[b"C", large], [b"x", large, b"y"], [b"z"]]
+        data = b"".join(map(frame, frames))
+        for begin in (0, 4, 20, 40):
+            for end in range(len(large) - 8, len(large) + 40):
+                pieces = [data[:begin], data[begin:9000], data[9000:end], data[end:]]
+                reader = FrameReader(1 << 20, 10)
+                found = [got for piece in pieces if piece for got in reader.feed(piece)]
+                self.assertEqual((found, reader.error), (frames, None))
+        reader = FrameReader(1 << 20, 10)
+        broken = data.replace(b"end\r\n", b"end\n\n", 1)
+        self.assertEqual((reader.feed(broken[:9000]), reader.error), ([], None))
+        self.assertEqual(reader.feed(broken[9000:]), [])
+        self.assertEqual(reader.error, "a bulk string without its end")
 
     @given(st.lists(PARTS, max_size=5))
     def test_one_byte_at_a_time(self, frames: list[list[bytes]]) -> None:

@@ -88,6 +88,28 @@ class Outputs(SynchronousTestCase):
         self.transport.loseConnection()
         self.assertEqual(self.output.unsent, 0)
 
+    def test_pieces_are_copied_only_for_those_who_need_bytes(self) -> None:
+        """A wrapper that knows the attributes of what it wraps is one that needs them."""
+        kinds: list[type] = []
+
+        class Writes(Transport):
+            def write(self, data: bytes | memoryview) -> None:
+                kinds.append(type(data))
+                super().write(bytes(data))
+
+        class TakesViews(Writes):
+            takes_views = True
+
+        class Wraps(Writes):
+            def __getattr__(self, name: str) -> object:
+                return getattr(TakesViews, name)
+
+        data = bytes(range(256)) * (2 * PIECE // 256) + b"end"
+        for transport in (TakesViews(), Wraps(), Writes()):
+            Output(transport, lambda: None).write(data)
+            self.assertEqual(transport.value(), data)
+        self.assertEqual(kinds, [memoryview] * 3 + [bytes] * 6)
+
     @given(st.lists(st.one_of(st.just("fill"), st.just("drain"), st.integers(0, 200)), max_size=20))
     def test_nothing_is_lost_or_reordered(self, steps: list[str | int]) -> None:
         """Whatever the transport asks for and when."""

@@ -324,7 +324,7 @@ class Backpressure(SynchronousTestCase):
         self.connection.dataReceived(PING * 4000)
         self.assertLess(self.transport.bufferSize, 4096)
         self.connection.dataReceived(b"*2\r\n$4\r\nECHO\r\n$4000\r\n" + b"x" * 4000 + b"\r\n")
-        self.assertEqual(self.transport.bufferSize, 64 * 1024)
+        self.assertEqual(self.transport.bufferSize, connection_module.MAX_READ)
 
 
 class Deadlines(SynchronousTestCase):

@@ -15,7 +15,7 @@ from finn.resp.commands import UniformCommands
 from finn.resp.reader import ALIKE, ALIKE_PROVEN, CommandReader, parse_commands
 from finn.resp.replies import pack_command
 from finn.resp.strict import ReaderLimits, StrictParser
-from finn.resp.uniform import LARGEST_ALONE, REST, LastCommand, _shape
+from finn.resp.uniform import LARGE, LARGEST_ALONE, REST, LastCommand, _shape
 
 
 def pipeline(name: bytes, *rows: tuple[bytes, ...]) -> bytes:
@@ -89,6 +89,38 @@ class UniformTests(SynchronousTestCase):
                 self.assertEqual((list(commands), reader.error), (expected, oracle.error))
                 self.assertIn(raw, (None, changed, b"".join(map(pack_command, expected))))
 
+    def test_large_ones_that_are_not_alike(self) -> None:
+        """Of them only what stands between the arguments is compared."""
+        value = b"v" * LARGE
+        one = pack_command([b"SET", b"key:01", value])
+        others = [at for at in range(len(one)) if value[:9] not in one[max(at - 4, 0) : at + 14]]
+        self.assertIn(len(one) - 1, others)
+        for count, place in ((ALIKE, 0), (ALIKE, 2), (ALIKE, ALIKE - 1), (1, 0)):
+            data = count * one
+            for at in others:
+                for byte in b"\r\n$*01S":
+                    where = place * len(one) + at
+                    changed = data[:where] + bytes([byte]) + data[where + 1 :]
+                    reader = self.learned(data)
+                    reader.feed(data)
+                    oracle = StrictParser(ReaderLimits())
+                    expected = oracle.feed(changed)
+                    found, _ = reader.feed(changed)
+                    self.assertEqual((list(found), reader.error), (expected, oracle.error))
+
+    def test_large_payloads(self) -> None:
+        """Read behind the header of their record, and refused where they are something else."""
+        for count in (1, ALIKE_PROVEN):
+            command = [b"SET", b"key:01", b"v" * LARGE]
+            payload = count * pack_command(command)
+            for _ in range(3):
+                self.assertEqual([*parse_commands(b"head" + payload, 4, count)], count * [command])
+            for sign in (b"*", b"$"):
+                broken = payload[::-1].replace(sign, b"?", 1)[::-1]
+                with self.assertRaises(ProtocolError):
+                    parse_commands(b"head" + broken, 4, count)
+                self.assertEqual([*parse_commands(b"head" + payload, 4, count)], count * [command])
+
     def test_another_name_or_size_in_between(self) -> None:
         """It is not taken for one of them."""
         data = pipeline(b"SET", *rows(6))
@@ -111,6 +143,38 @@ class UniformTests(SynchronousTestCase):
             self.assertIsInstance(two, UniformCommands)
             self.assertEqual([*one, *two], expected)
             self.assertEqual((raw_one or b"") + (raw_two or b""), data)
+
+    def test_what_is_learned_of_a_part(self) -> None:
+        """Chunks that end within commands tell what comes next, as whole ones do."""
+        data = pipeline(b"SET", *rows(12))
+        reader = CommandReader()
+        reader.feed(data[:-9])
+        commands, raw = reader.feed(data[-9:] + data)
+        self.assertIsInstance(commands, UniformCommands)
+        self.assertEqual(list(commands), [[b"SET", *row] for row in [rows(12)[-1], *rows(12)]])
+        self.assertEqual(raw, data[-len(data) // 12 :] + data)
+
+    def test_values_that_look_like_large_arrays(self) -> None:
+        """hiredis must not see them; they are learned from how they are read instead."""
+        for end in (0, 9):
+            data = pipeline(b"SET", *[(b"k", b"*99999999 %d" % i) for i in range(9)])
+            reader = CommandReader()
+            first, raw = reader.feed(data[: len(data) - end])
+            self.assertEqual((len(first), raw), (9 if not end else 8, None))
+            commands, _ = reader.feed(data[len(data) - end :] + data)
+            self.assertIsInstance(commands, UniformCommands)
+            self.assertEqual([*commands][-9:], StrictParser(ReaderLimits()).feed(data))
+
+    def test_the_begin_of_another_one_behind_them(self) -> None:
+        """Bytes that look like a part of one may hold others."""
+        data = pipeline(b"SET", *[(b"k%d" % i, b"v" * 40) for i in range(6)])
+        small = pipeline(b"SET", (b"k7", b"1"), (b"k8", b"2"))
+        for rest in (small, small[:30], b"*3\r\n$3\r\nSET\r\n$2\r\nxx\rx"):
+            reader = self.learned(data)
+            oracle = StrictParser(ReaderLimits())
+            found = [*reader.feed(data + rest)[0], *reader.feed(small)[0]]
+            expected = oracle.feed(data + rest) + oracle.feed(small)
+            self.assertEqual((found, reader.error), (expected, oracle.error))
 
     def test_another_command_completed_before_them(self) -> None:
         """It is not counted among them."""
@@ -220,7 +284,7 @@ class LastCommandTests(SynchronousTestCase):
         drained = self.drained()
         payload = pack_command(command)
         parse_commands(payload, 0, 1)
-        self.assertEqual(drained.count(payload), 1)
+        self.assertEqual(b"".join(drained)[: len(payload)], payload)
 
     def drained(self) -> list[bytes]:
         """Note all of payloads that is read by hiredis."""
@@ -251,6 +315,14 @@ class LastCommandTests(SynchronousTestCase):
                 expected = oracle.feed(changed) + oracle.feed(data)
                 found = [*reader.feed(changed)[0], *reader.feed(data)[0]]
                 self.assertEqual((found, reader.error), (expected, oracle.error))
+
+    def test_one_that_looks_like_a_large_array(self) -> None:
+        """hiredis must not see it; the next one is expected all the same."""
+        command = [b"SET", b"k", b"*99999999"]
+        packed = pack_command(command)
+        reader = CommandReader()
+        raws = [reader.feed(packed)[1] for _ in range(4)]
+        self.assertEqual(raws[-1], packed)
 
     def test_within_another_command(self) -> None:
         """Bytes that look like such a command may be an argument."""
