@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MAX_QUEUED = 10_000
 # Bytes one transaction may hold, as it is one entry.
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
-# Keys one connection may watch, and their bytes.
-MAX_WATCHED = 100_000
+# Keys one connection may watch, a few microseconds each, and their bytes.
+MAX_WATCHED = 5_000
 MAX_WATCHED_BYTES = 16 * 1024 * 1024
 UNWATCHED = "EXECABORT Transaction discarded because a WATCH before it was refused"
 _QUEUEABLE = (Kind.WRITE, Kind.READ, Kind.OPAQUE)
