@@ -41,9 +41,10 @@ def raft_state(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTPEERS", 0, 0, group="cluster", queues=True)
 def raft_peers(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Addresses of the members with their state, sorted by address."""
-    if node.raft is None and node.identity.cluster_id:
+    states = node.links.peer_states()
+    if not states and node.identity.cluster_id:
         raise NotReady()  # an empty answer would say that there is no cluster here
-    return [word for pair in node.links.peer_states() for word in pair]
+    return [word for pair in states for word in pair]
 
 
 @_command("RAFTSTATS", 0, 0, group="cluster", queues=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -20,9 +22,22 @@ if TYPE_CHECKING:
 # Pauses between rounds over the join addresses, seconds: doubling from first to last.
 FIRST_PAUSE = 0.1
 LAST_PAUSE = 2.0
+# What keeps a node from founding a cluster is said again after this time, seconds.
+SAY_AGAIN = 30.0
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
 KNOWN = "peer already known"
+# How a connection fails where nobody is. Other errors tell nothing: this process may have no
+# descriptor left, say, and who took the connection is there, whatever came of it.
+_NOBODY = (
+    error.ConnectionRefusedError,
+    error.NoRouteError,
+    error.TimeoutError,
+    error.TCPTimedOutError,
+    error.DNSLookupError,
+    error.UnknownHostError,
+)
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.EHOSTDOWN)
 
 
 class Joining:
@@ -56,14 +71,50 @@ class Joining:
             return self._alone()
         if options.join[0] != options.address or await self._was_removed():
             return None
-        # Bootstrap is guarded: the others may have a cluster already (DESIGN section 5).
-        for address in options.join[1:]:
-            if await self._has_cluster(address):
-                self.log.info("{address} has a cluster already, joining it", address=address)
-                return None
-            if self._stopped:
-                return None  # nobody has answered, which says nothing
-        return self._alone()
+        return self._alone() if await self._nobody_has_cluster() else None
+
+    async def _nobody_has_cluster(self) -> bool:
+        """Ask the others in --join until it is known whether one of them has a cluster.
+
+        Bootstrap is guarded (DESIGN section 5): whoever is there has to say that it has none. One
+        that refuses this node, or is silent, may have one; also when it is gone in a later round,
+        as it may be restarted to mend what was wrong.
+
+        Returns:
+            False as well when this node is stopped: that nobody has answered says nothing.
+        """
+        node = self._node
+        others = [a for a in node.options.join if a != node.options.address]
+        doubts: dict[str, str] = {}
+        pause, said, said_at = FIRST_PAUSE, "", 0.0
+        while not self._stopped:
+            for address in others:
+                try:
+                    if await self._has_cluster(address):
+                        self.log.info(
+                            "{address} has a cluster already, joining it", address=address
+                        )
+                        return False
+                    doubts.pop(address, None)
+                except Exception as e:
+                    if address in doubts or not _is_nobody(e):
+                        doubts[address] = str(e) or type(e).__name__
+                if self._stopped:
+                    return False
+            if not doubts:
+                return True
+            text = "; ".join(f"{address}: {why}" for address, why in doubts.items())
+            if text != said or node.now() - said_at >= SAY_AGAIN:
+                said, said_at = text, node.now()
+                self.log.warn(
+                    "not founding a cluster, as others may have one and do not tell: {text}. "
+                    "Asking them again; see that they run, with the same secret and TLS as this "
+                    "node and room for one more client, or take them out of --join",
+                    text=text,
+                )
+            await node.sleep(pause)
+            pause = min(pause * 2, LAST_PAUSE)
+        return False
 
     async def _was_removed(self) -> bool:
         """Whether there is data of a former member here: its cluster exists, somewhere.
@@ -162,14 +213,19 @@ class Joining:
             self._asking = None
 
     async def _has_cluster(self, address: str) -> bool:
+        """Ask one address.
+
+        Raises:
+            Exception: nobody is there, or who is does not tell.
+        """
         try:
             peers = await self._ask_node(address, b"RAFTPEERS")
         except CommandError as e:
             # A member that is still restoring says so; a fresh node has an empty list at once.
-            return str(e) == NotReady.reply
-        except Exception:
-            return False
-        return bool(peers)
+            if str(e) != NotReady.reply:
+                raise
+            return True
+        return bool(peers != [])
 
     async def rename_alone(self) -> None:
         """The only member has a new address: nobody else has to be told."""
@@ -185,3 +241,10 @@ class Joining:
             await node.membership.rename(node.identity.node_id, node.options.address)
         except FinnError as e:
             self.log.warn("the new address is not noted yet: {error}", error=str(e))
+
+
+def _is_nobody(e: Exception) -> bool:
+    """Say whether a connection failed because there is nobody at that address."""
+    return isinstance(e, _NOBODY) or (
+        isinstance(e, error.ConnectError) and e.osError in _UNREACHABLE
+    )

@@ -9,6 +9,7 @@ _SERVER = "finn/raft/server.py"
 _CHANGES = "finn/node/membership.py"
 _BUGS = "tests.raft.test_bugs.MembershipBugTests.test_"
 _NODE = "tests.node.test_membership.MembershipTests.test_"
+_DOUBTS = "tests.node.test_bootstrap_guard.Doubts.test_those_"
 
 MEMBERSHIP = (
     # 4.1
@@ -175,8 +176,27 @@ MEMBERSHIP = (
     ),
     mutant(
         "wiped-first-node-founds-again", "4.7", "finn/node/joining.py",
-        "            if await self._has_cluster(address):", "            if False:",
+        "                    if await self._has_cluster(address):", "                    if False:",
         _NODE + "a_wiped_first_node_joins_its_cluster",
+    ),
+    mutant(
+        "refusal-is-nobody", "4.7", "finn/node/joining.py",
+        "if address in doubts or not _is_nobody(e):", "if False:",
+        _DOUBTS + "with_too_many_clients", _DOUBTS + "that_are_silent",
+    ),
+    mutant(
+        "restarted-member-is-nobody", "4.7", "finn/node/joining.py",
+        "if address in doubts or not _is_nobody(e):",
+        "if _is_nobody(e):\n"
+        "                        doubts.pop(address, None)\n"
+        "                    else:",
+        _DOUBTS + "that_are_restarted",
+    ),
+    mutant(
+        "adopted-node-has-no-cluster", "4.7", "finn/node/commands.py",
+        "if not states and node.identity.cluster_id:",
+        "if node.raft is None and node.identity.cluster_id:",
+        "tests.node.test_adoption.AdoptionTests.test_it_does_not_say_that_it_has_no_cluster",
     ),
     mutant(
         "mistaken-founder-goes-on", "4.7", "finn/node/standing.py",

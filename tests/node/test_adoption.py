@@ -10,7 +10,7 @@ from finn.errors import DataDirectoryError
 from finn.protocols.handshake import PeerHello
 from finn.storage.identity import Identity
 from finn.testing.cluster import MemoryCluster
-from tests.node.support import Journal
+from tests.node.support import Client, Journal
 
 
 class AdoptionTests(SynchronousTestCase):
@@ -28,6 +28,12 @@ class AdoptionTests(SynchronousTestCase):
         saved = Identity.load(self.node.files, self.node.options.directory)
         assert saved is not None
         self.assertEqual(saved.cluster_id, 8)
+
+    def test_it_does_not_say_that_it_has_no_cluster(self) -> None:
+        """Nor has it a list of the members yet: who asks whether to found one has to know."""
+        self.assertEqual(Client(self.cluster, 0).ask("RAFTPEERS"), b"*0\r\n")
+        self.assertIsNone(self.node.links.accept_link(self.hello))
+        self.assertEqual(Client(self.cluster, 0).ask("RAFTPEERS"), b"-ERR raft not ready\r\n")
 
     def test_a_disk_that_fails_is_the_end_of_the_node(self) -> None:
         """The link is refused, and the node says why it fails."""

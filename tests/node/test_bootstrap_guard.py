@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import error
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import MembershipError
+from finn.node.joining import SAY_AGAIN, _is_nobody
+from finn.protocols.outside import ConnectionGone
 from finn.testing.cluster import MemoryCluster
 from finn.testing.faulty import FaultyFiles
 from tests.node.support import Client, Journal
@@ -43,3 +52,122 @@ class BootstrapGuard(SynchronousTestCase):
         removing = Deferred.fromCoroutine(node.membership.remove(node.options.address))
         error = self.failureResultOf(removing, MembershipError)
         self.assertEqual(error.getErrorMessage(), "ERR the last voter cannot be removed")
+
+
+class Doubts(SynchronousTestCase):
+    """The founder lost its disk, and those that it asks do not tell what they have."""
+
+    def start(self, **options: Any) -> MemoryCluster:
+        """Return a cluster of three whose first member is down, without a disk."""
+        cluster = MemoryCluster(Journal, **options)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        cluster.execute("PUT", "a", "1")
+        cluster.advance(2)
+        self.cluster_id = cluster.nodes[1].identity.cluster_id
+        cluster.crash(0)
+        cluster.computers[0].files = FaultyFiles()
+        cluster.advance(3)
+        return cluster
+
+    def fill(self, cluster: MemoryCluster) -> list[Client]:
+        """Let the others have as many clients as they take."""
+        return [Client(cluster, member) for member in (1, 2) for _ in range(4)]
+
+    def assert_waits(self, cluster: MemoryCluster, seconds: float, why: str = "") -> None:
+        """It founds nothing in that time, and says why now and then."""
+        with capturedLogs() as logs:
+            cluster.advance(seconds)
+        self.assertEqual(cluster.nodes[0].identity.cluster_id, 0)
+        self.assertIsNone(cluster.nodes[0].failure)
+        lines = [formatEvent(event) for event in logs]
+        told = [line for line in lines if line.startswith("not founding a cluster")]
+        self.assertIn(why, "".join(told))
+        self.assertLessEqual(len(told), 2 + seconds / SAY_AGAIN)
+
+    def assert_joins(self, cluster: MemoryCluster) -> None:
+        """It comes back to its cluster."""
+        cluster.wait_until(cluster.settled)
+        self.assertEqual(cluster.nodes[0].identity.cluster_id, self.cluster_id)
+        self.assertEqual(cluster.machine(0).values, {b"a": b"1"})
+
+    def test_those_with_too_many_clients(self) -> None:
+        """They refuse it like any client; it joins when they take one more."""
+        cluster = self.start(max_clients=4)
+        clients = self.fill(cluster)
+        cluster.computers[0].start()
+        why = "10.0.0.2:7481: ERR max number of clients reached; 10.0.0.3:7481: ERR max"
+        self.assert_waits(cluster, 2 * SAY_AGAIN, why)
+        for client in clients:
+            client.protocol.connectionLost(Failure(error.ConnectionDone()))
+        self.assert_joins(cluster)
+
+    def test_those_that_are_restarted(self) -> None:
+        """Nobody is there meanwhile, but it knows that somebody was."""
+        cluster = self.start(max_clients=4)
+        self.fill(cluster)
+        cluster.computers[0].start()
+        self.assert_waits(cluster, 5)
+        for member in (1, 2):
+            cluster.crash(member)
+        self.assert_waits(cluster, 5, "10.0.0.2:7481: Connection was refused")
+        for member in (1, 2):
+            cluster.computers[member].start()
+        self.assert_joins(cluster)
+
+    def test_those_with_another_secret(self) -> None:
+        """It joins when it is started with theirs."""
+        cluster = self.start(secret="one")
+        founder = cluster.computers[0]
+        options, founder.options = founder.options, replace(founder.options, secret="two")
+        founder.start()
+        self.assert_waits(cluster, 40, "10.0.0.2:7481: WRONGPASS")
+        cluster.result(founder.stop())
+        founder.options = options
+        founder.start()
+        self.assert_joins(cluster)
+
+    def test_those_that_are_silent(self) -> None:
+        """Their systems take the connections; it joins when the processes go on."""
+        cluster = self.start()
+        for member in (1, 2):
+            cluster.pause(member)
+        cluster.computers[0].start()
+        self.assert_waits(cluster, 40, "10.0.0.3:7481: Not received")
+        for member in (1, 2):
+            cluster.resume(member)
+        self.assert_joins(cluster)
+
+    def test_those_that_have_no_cluster_say_so_late(self) -> None:
+        """It founds one when the last has: fresh nodes do not wait for each other."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        for member in (1, 2):
+            cluster.computers[member].start()
+        cluster.pause(2)
+        cluster.computers[0].start()
+        self.assert_waits(cluster, 10)
+        cluster.resume(2)
+        cluster.wait_until(cluster.settled)
+
+    def test_its_own_address_again(self) -> None:
+        """It does not ask itself, which may have too many clients."""
+        cluster = MemoryCluster(Journal, size=1, max_clients=1)
+        self.addCleanup(cluster.close)
+        founder = cluster.computers[0]
+        founder.options.join *= 2
+        founder.start()
+        Client(cluster, 0)
+        cluster.wait_until(lambda: founder.leads, 1)
+
+    def test_where_nobody_is(self) -> None:
+        """Only that counts, not what keeps this process from asking."""
+        nobody = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT)
+        for number in nobody:
+            self.assertTrue(_is_nobody(error.getConnectError((number, ""))), number)
+        for e in (error.TimeoutError(), error.DNSLookupError(), error.UnknownHostError()):
+            self.assertTrue(_is_nobody(e), e)
+        for number in (errno.EADDRNOTAVAIL, errno.ECONNRESET):
+            self.assertFalse(_is_nobody(error.getConnectError((number, ""))), number)
+        for e in (error.ConnectBindError(errno.EMFILE), ConnectionGone("no reply")):
+            self.assertFalse(_is_nobody(e), e)
