@@ -229,11 +229,14 @@ class Joining:
 
     async def rename_alone(self) -> None:
         """The only member has a new address: nobody else has to be told."""
-        try:
-            await self._node.when_leader()
-        except NotReady:
-            return  # it is stopped before that
-        await self._rename()
+        while not self._stopped and not self._is_settled():
+            try:
+                await self._node.when_leader()
+            except NotReady:
+                return  # it is stopped before that
+            await self._rename()
+            if not (self._stopped or self._is_settled()):
+                await self._node.sleep(FIRST_PAUSE)  # refused, or not known to be committed
 
     async def _rename(self) -> None:
         node = self._node

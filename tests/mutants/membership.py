@@ -215,6 +215,12 @@ MEMBERSHIP = (
         "        if hello.node_id == node.identity.node_id:\n", "        if False:\n",
         _NODE + "a_leader_is_not_added_by_another_name",
     ),
+    mutant(
+        "only-member-tells-its-address-once", "4.7", "finn/node/joining.py",
+        "        while not self._stopped and not self._is_settled():\n            try:\n",
+        "        for _ in range(1):\n            try:\n",
+        "tests.node.test_moved_leader.MovedLeader.test_the_only_member_tries_again",
+    ),
     # 4.8
     mutant(
         "leaving-leader-counts-itself", "4.8", _LEADER,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.options import Durability
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Journal
 
@@ -31,3 +32,25 @@ class MovedLeader(SynchronousTestCase):
         self.assertTrue(mover.leads)
         cluster.wait_until(cluster.settled)
         self.assertEqual(mover.node.identity.address, address)
+
+    def test_the_only_member_tries_again(self) -> None:
+        """Its disk hangs until the change of its address has taken too long."""
+        cluster = MemoryCluster(Journal, size=1, durability=Durability.HIGH)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        old = cluster.computers[0].address
+        address = "10.0.0.1:7999"
+        cluster.stop(0)
+        mover = cluster.computers[0]
+        mover.move(address)
+        mover.start()
+        mover.node.observe_role(lambda state: mover.disk.hang() if state == "Leader" else None)
+        cluster.wait_until(lambda: mover.leads)
+        cluster.advance(mover.options.request_timeout + 1)
+        self.assertEqual(mover.node.identity.address, old)
+        mover.node._observers.clear()
+        mover.disk.resume()
+        cluster.wait_until(lambda: mover.node.identity.address == address)
+        member = mover.node.applying.configuration.get(mover.node.identity.node_id)
+        assert member is not None
+        self.assertEqual(member.address, address)
