@@ -32,8 +32,12 @@ def begin_to_listen(node: Node) -> None:
         raise StartFailed(f"cannot listen on {options.listen!r}: {e}") from None
     refusals: list[StartFailed] = []
     starting = True
+    attempt = node.attempt = object()
 
     def listens(port: Any) -> None:
+        if node.attempt is not attempt:
+            port.stopListening()  # this start has failed, for another reason
+            return
         node.port = port
         if ending(node) is not None:
             port.stopListening()
@@ -45,7 +49,7 @@ def begin_to_listen(node: Node) -> None:
         refusal = StartFailed(f"cannot listen on {options.listen}: {error}")
         if starting:
             refusals.append(refusal)
-        else:
+        elif node.attempt is attempt:
             node.fatal(refusal)
 
     listening.addCallbacks(listens, refused)

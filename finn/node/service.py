@@ -141,6 +141,7 @@ class Node(MultiService):
         self.server = ClientFactory(self.dispatch, client_limits(self.options), self.reactor)
         self.tls: Any = None
         self.port: Any = None
+        self.attempt: object = None  # to listen, of the start that counts
         self.lock: DirectoryLock
         self.store_open = False
         self.started_at = 0.0
@@ -191,6 +192,7 @@ class Node(MultiService):
             Deferred.fromCoroutine(opening.announce()).addErrback(self.failed)
 
     def _give_up_start(self) -> None:
+        self.attempt = None
         if self.port is not None:
             self.port.stopListening()
             self.port = None

@@ -11,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -21,7 +21,9 @@ from finn.machines.kv import KV
 from finn.node.service import Node
 from finn.node.waiters import Waiters
 from finn.options import Backend, NodeOptions
+from finn.storage.disk import ImmediateDisk
 from finn.testing.cluster import MemoryCluster
+from finn.testing.faulty import FaultyFiles
 
 
 class LifeTests(SynchronousTestCase):
@@ -265,6 +267,34 @@ class Endless(finn.Machine):
         """Never end."""
         while True:
             yield
+
+
+class StartTests(SynchronousTestCase):
+    """A node at an endpoint that takes its time."""
+
+    def test_a_start_that_fails_before_it_listens(self) -> None:
+        """What comes of its endpoint is undone, and is no matter of the next start."""
+        late, part, ports = Late(), Part(), [Port() for _ in range(3)]
+        options = NodeOptions(directory="data", listen=late)
+        node = Node(Clock(), KV(), options, files=FaultyFiles(), disk=ImmediateDisk())
+        part.setServiceParent(node)
+        part.fails = True
+        attempts = []
+        for _ in range(3):
+            self.assertRaises(ValueError, node.startService)
+            attempts.append(late.listening)
+            late.listening = Deferred()
+        attempts[0].callback(ports[0])
+        part.fails = False
+        node.startService()
+        late.listening.callback(ports[1])
+        attempts[1].errback(OSError("no such interface"))
+        attempts[2].callback(ports[2])
+        self.assertIsNone(node.failure)
+        self.assertIs(node.port, ports[1])
+        self.assertEqual([port.closed for port in ports], [True, False, True])
+        node.stopService()
+        self.assertTrue(ports[1].closed)
 
 
 class RealTests(TestCase):
