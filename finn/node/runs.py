@@ -360,7 +360,7 @@ class OpaqueCall:
     @property
     def is_awaited(self) -> bool:
         """Whether a client waits for the machine's answer."""
-        return self.reply is not None and not self.reply.filled and not self.reply.is_closed
+        return self.reply is not None and not self.reply.filled and not self.reply.is_lost
 
     def give_up(self) -> None:
         """Answer in the place of a machine that has not, in all the time that it had."""

@@ -64,9 +64,9 @@ class SlotConnection:
             self._fill(reply)
 
     @property
-    def is_closed(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether no client waits, any more or from the beginning."""
-        return bool(getattr(self._connection, "closing", True))
+        return bool(getattr(self._connection, "lost", True))
 
     def start_again(self) -> None:
         """Drop the pieces of a reply that was begun and cannot be ended."""

@@ -22,20 +22,21 @@ class ReplyPipeline(Protocol):
 
     Attributes:
         closing: QUIT or an error came: what follows is neither run nor answered.
+        lost: nobody is answered any more; who only closes is still owed what came before.
         owed: bytes of replies not taken, as the factory knows them.
         portion: how many commands to run at a time when nobody knows how large their replies are:
             more while the last ones were small.
     """
 
     __slots__ = (
-        "closing", "factory", "owed", "portion", "_answered", "_closed_at", "_dirty", "_out",
-        "_output", "_paused", "_pending", "_queued", "_reading", "_slots",
+        "closing", "factory", "lost", "owed", "portion", "_answered", "_closed_at", "_dirty",
+        "_out", "_output", "_paused", "_pending", "_queued", "_reading", "_slots",
     )  # fmt: skip
     factory: ClientFactory
 
     def __init__(self, factory: ClientFactory) -> None:
         self.factory = factory
-        self.closing = False
+        self.closing = self.lost = False
         self._out: list[bytes] = []  # may be written
         self._answered = 0  # commands whose replies these are
         self._slots: deque[Slot | bytes | None] = deque()  # None: the end, nothing follows it
@@ -195,7 +196,7 @@ class ReplyPipeline(Protocol):
 
     def _end(self) -> None:
         """Nothing is written any more: what slots bring goes nowhere."""
-        self.closing = True
+        self.closing = self.lost = True
         self._slots.clear()
         self._slots.append(None)
         self._out.clear()

@@ -185,6 +185,21 @@ class ExecuteTests(SynchronousTestCase):
             logged = self.flushLoggedErrors(TimeoutError)
             self.assertEqual(str(logged[0].value), "the machine did not answer")
 
+    def test_a_client_that_closes_meanwhile(self) -> None:
+        """It is owed what it asked for before QUIT, or before it ended its side."""
+        self.start(Counting)
+        for name in ("SILENT", "QUIET"):
+            for ending, end in (("QUIT", b"+OK\r\n"), ("", b"")):
+                client = Client(self.cluster, self.leader)
+                client.send(name, "COUNT", *filter(None, [ending]))
+                if not ending:
+                    client.protocol.readConnectionLost()
+                self.cluster.advance(11)
+                self.assertEqual(
+                    client.received, b"-ERR internal error: TimeoutError\r\n:1\r\n" + end
+                )
+        self.assertEqual(len(self.flushLoggedErrors(TimeoutError)), 4)
+
     def test_within_a_transaction(self) -> None:
         """EXEC's array cannot wait: what is not answered by then is an error."""
         self.start(Counting)
