@@ -28,7 +28,7 @@ def answer(
     """
     try:
         value = as_deferred(function())
-    except Exception as error:
+    except BaseException as error:
         return _error(error, cmd)
     resp3 = connection.resp3  # HELLO has set it by now
     if not isinstance(value, Deferred):

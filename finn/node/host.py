@@ -320,7 +320,7 @@ class Host:
             value = self.machine.command(applier, reply, command)
             if not call.asked and not reply.filled and value is not None:
                 self._local_value(reply, value)
-        except Exception as e:
+        except BaseException as e:  # like a read that fails: nothing has changed
             call.asked = False
             if not reply.filled:
                 reply.write_error(self._error_of(e, command))
@@ -357,7 +357,7 @@ class Host:
         else:
             reply.write_value(value)
 
-    def _error_of(self, error: Exception, command: list[bytes]) -> str:
+    def _error_of(self, error: BaseException, command: list[bytes]) -> str:
         if isinstance(error, (UnknownCommand, WrongArity, CommandError)):
             return error_text(error)
         self.log.failure("command {name} failed", name=command[0].decode("ascii", "replace"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from finn.errors import DeadlinePassed, NotApplied, OutcomeUnknown, Overloaded
-from finn.node.runs import Placed
+from finn.node.runs import Placed, fail_each
 
 if TYPE_CHECKING:
     from finn.node.runs import Run
@@ -41,8 +41,7 @@ class Batch:
 
     def fail(self, error: BaseException) -> None:
         """End every run with an error; the entry may still be applied."""
-        for run in self.runs:
-            run.fail(error)
+        fail_each(self.runs, error)
 
     def end(self, error: BaseException) -> None:
         """End every run with an error; nothing is done for this batch any more."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from finn.errors import DeadlinePassed, NotApplied, Overloaded
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from finn.errors import CommandError, DeadlinePassed, NotApplied, Overloaded
+from finn.node.runs import fail_each
 
 if TYPE_CHECKING:
     from finn.node.runs import Run
@@ -34,6 +38,8 @@ class Reads:
     Args:
         serve: runs a read, now that it may be served.
     """
+
+    log: ClassVar[Logger] = Logger(namespace="finn.node")
 
     def __init__(self, serve: Callable[[Run], None]) -> None:
         self._serve = serve
@@ -104,8 +110,15 @@ class Reads:
             batch = applying.popleft()
             self.count -= len(batch.runs)
             for run in batch.runs:
-                if not run.ended:
+                if run.ended:
+                    continue
+                try:
                     batch.go(run)
+                except BaseException as e:
+                    # It changed nothing: those behind it are served all the same.
+                    self.log.failure("a read failed: {error!r}", Failure(e), error=e)
+                    text = f"ERR internal error: {type(e).__name__}"
+                    fail_each([run], CommandError(text))
 
     def fail_all(self, error: NotApplied) -> None:
         """Nothing of all this can be served any more."""
@@ -122,10 +135,8 @@ class Reads:
         """Fail reads created before a time: a read can always be repeated."""
         for batch in [*self._confirming.values(), *self._applying]:
             if batch.created < before:
-                for run in batch.runs:
-                    run.fail(DeadlinePassed())
+                fail_each(batch.runs, DeadlinePassed())
 
     def _fail(self, batch: ReadBatch, error: NotApplied) -> None:
         self.count -= len(batch.runs)
-        for run in batch.runs:
-            run.fail(error)
+        fail_each(batch.runs, error)

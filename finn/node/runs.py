@@ -7,8 +7,7 @@ it are its ``followers``.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -17,11 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from finn.errors import CommandError, NotApplied, error_text
+from finn.node.followers import Followers
 from finn.node.slot import SlotConnection
 from finn.resp.replies import encode_error, null_array_reply
 
-DEEPEST = 16
-"""Runs that start each other within each other."""
+_log = Logger(namespace="finn.node")
 
 
 class Waiter:
@@ -51,38 +50,6 @@ class Waiter:
         """Fail the Deferred with the exception itself, not with its text."""
         if not self.deferred.called:
             self.deferred.errback(error)
-
-
-class Followers:
-    """What starts those that wait for a run: one behind another, however many end at once.
-
-    A run that fails as soon as it is started has followers of its own, and so on: one client's
-    pipeline can be longer than any stack. So beyond a few calls within each other they wait for the
-    innermost. It is not one for all: whoever turns the reactor by hand would wait for himself.
-    """
-
-    __slots__ = ("_levels",)
-
-    def __init__(self) -> None:
-        self._levels: list[deque[Callable[[], None]]] = []
-
-    def start(self, followers: list[Callable[[], None]]) -> None:
-        """Start all of them, also those behind one that raises; then raise that error."""
-        levels = self._levels
-        if len(levels) >= DEEPEST:
-            levels[-1].extend(followers)
-            return
-        waiting = deque(followers)
-        error: BaseException | None = None
-        levels.append(waiting)
-        while waiting:
-            try:
-                waiting.popleft()()
-            except BaseException as e:
-                error = error or e
-        levels.pop()
-        if error is not None:
-            raise error
 
 
 _followers = Followers()
@@ -196,6 +163,15 @@ class CrowdRead(CrowdRun):
 
     __slots__ = ()
     reads = True
+
+
+def fail_each(runs: Iterable[Run | Placed], error: BaseException) -> None:
+    """End runs with an error, also those behind one that raises as it ends: that is logged."""
+    for run in runs:
+        try:
+            run.fail(error)
+        except BaseException as e:
+            _log.failure("a run failed to end: {error!r}", Failure(e), error=e)
 
 
 def by_parts(replies: Sequence[bytes], parts: Sequence[int]) -> Sequence[bytes]:
@@ -351,7 +327,7 @@ class OpaqueCall:
                 self.respond(value)
             elif self.reply is not None and not self.reply.filled:
                 self.reply.write_value(value)
-        except Exception as e:
+        except BaseException as e:
             # The state has changed, on every node alike: only this client's answer is spoilt.
             self._reply_failed(e)
         if self.result is not None and not self.result.called:
@@ -367,7 +343,7 @@ class OpaqueCall:
         if self.is_awaited:
             self._reply_failed(TimeoutError("the machine did not answer"))
 
-    def _reply_failed(self, error: Exception) -> None:
+    def _reply_failed(self, error: BaseException) -> None:
         known = isinstance(error, CommandError)
         if not known:
             # The log drops a line that says what the one before it said, with its traceback.

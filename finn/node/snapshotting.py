@@ -157,7 +157,7 @@ class Snapshotting:
             self.disabled = True
             self._abort(CommandError("ERR snapshots are disabled"))
             return
-        except Exception as e:
+        except BaseException as e:
             self.log.failure("the machine failed to write a snapshot")
             self._abort(CommandError(f"ERR snapshot failed: {e}"))
             return
@@ -191,7 +191,7 @@ class Snapshotting:
                         break
                 else:
                     steps = None
-            except Exception as e:
+            except BaseException as e:
                 self.log.failure("the machine failed to write a snapshot")
                 self._abort(CommandError(f"ERR snapshot failed: {e}"))
                 return

@@ -188,7 +188,7 @@ CLIENTS = (
         "tests.node.test_life.LifeTests.test_it_does_not_forget_that_it_forgot",
     ),
     mutant(
-        "followers-call-deeper", "6.1", _RUNS,
+        "followers-call-deeper", "6.1", "finn/node/followers.py",
         "if len(levels) >= DEEPEST:", "if False:",
         _OUTCOMES + "a_long_pipeline_fails_at_once",
     ),

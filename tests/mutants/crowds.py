@@ -197,7 +197,8 @@ CROWDS = (
     ),
     mutant(
         "read-that-fails-ends-the-node", "6.2", "finn/node/reading.py",
-        "        except BaseException as e:\n", "        except OverflowError as e:\n",
+        "        except BaseException as e:\n            return host",
+        "        except OverflowError as e:\n            return host",
         _OTHERS + "reads_that_would_end_a_node",
     ),
     # 7.4

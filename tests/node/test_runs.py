@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import CommandError, NotLeader
-from finn.node.runs import DEEPEST, NOBODY, CrowdRead, CrowdRun, Followers, OpaqueCall
+from finn.node.followers import DEEPEST, Followers
+from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall
 from finn.node.slot import SlotConnection
 from tests.node.test_failure import Slot
 
