@@ -104,11 +104,14 @@ class Applying:
         self.paused = True
         self._steps = None
         self._ahead.clear()
-        self._between.clear()
         self.abandon(OutcomeUnknown("a snapshot of the leader came in between"))
 
     def abandon(self, error: BaseException) -> None:
-        """Fail whoever waits for the entry that is half applied: it will never be done here."""
+        """Fail whoever waits for the entry that is half applied: it will never be done here.
+
+        Who waits for its end is told by the one that ends what they asked for.
+        """
+        self._between.clear()
         batch, self._batch = self._batch, None
         if batch is not None:
             batch.fail(error)

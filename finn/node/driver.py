@@ -354,3 +354,4 @@ class Driver:
         self._node.proposals.forget(OutcomeUnknown(unknown))
         self._node.applying.abandon(OutcomeUnknown(unknown))
         self._node.reading.fail_all(refusal)
+        self._node.snapshots.give_up(refusal)

@@ -214,8 +214,7 @@ class Snapshotting:
                 # A received one came in between, perhaps because this one should never have been.
                 return None if self._stopped else self.store.discard([meta])
             raft = self._node.raft
-            if raft is None:
-                raise NotReady("ERR node has failed")  # while this was sealed
+            assert raft is not None, "it was given up with its node"
             self.taken += 1
             self._bytes_at_newest = bytes_applied
             self.log.info("snapshot to {index} complete", index=meta.index)
@@ -284,8 +283,12 @@ class Snapshotting:
 
     def interrupt(self) -> None:
         """Give up the snapshot that is being taken: a received one replaces the state."""
+        self.give_up(CommandError("ERR snapshot was overtaken by one of the leader"))
+
+    def give_up(self, error: BaseException) -> None:
+        """Fail the snapshot that is being taken, perhaps by a node that has just ended."""
         if self._taking is not None:
-            self._abort(CommandError("ERR snapshot was overtaken by one of the leader"))
+            self._abort(error)
 
     # -- restoring ----------------------------------------------------------------------------
 

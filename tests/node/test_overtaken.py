@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import CommandError, Compacted, DiskFailed, OutcomeUnknown
+from finn.errors import Compacted, DiskFailed, NotReady, OutcomeUnknown
 from finn.node.applying import Applying
 from finn.node.host import Host
 from finn.node.proposals import Proposals
@@ -186,4 +186,4 @@ class DiskFails(SynchronousTestCase):
         cluster.wait_until(lambda: sink._ended)
         node.fatal(DiskFailed("no space"))
         cluster.advance(1)
-        self.failureResultOf(taking, CommandError)
+        self.failureResultOf(taking, NotReady)

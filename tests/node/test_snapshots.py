@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import finn
-from finn.errors import CorruptLog, DiskFailed
+from finn.errors import CorruptLog, DiskFailed, NotReady
 from finn.interfaces import SnapshotMeta
 from finn.machines.kv import KV
 from finn.node import applying, snapshotting, transfers
@@ -193,6 +193,24 @@ class SnapshotTests(SynchronousTestCase):
         self.cluster.restart(self.leader)
         self.cluster.wait_until(self.cluster.settled)
         self.assertEqual(len(self.cluster.machine(self.leader).rows), 2)
+
+    def test_a_node_that_ends_within_an_entry(self) -> None:
+        """Whoever waits for a snapshot of what is behind the entry is told so at once."""
+        self.patch(applying, "SLICE", 0.0)
+        clients = [Client(self.cluster, self.leader) for _ in range(2)]
+        clients[0].send(*["NOTE x"] * MANY)
+        while not self.cluster.machine(self.leader).rows:
+            self.cluster.world.scheduler.step()
+        clients[1].send("RAFTSNAPSHOT", "PING")
+        node = self.node(self.leader)
+        taken = node.snapshots.take()
+        self.assertNoResult(taken)
+        self.cluster.computers[self.leader].failure_expected = True
+        node.fatal(DiskFailed("no space"))
+        self.failureResultOf(taken, NotReady)
+        self.assertEqual(clients[1].received, b"-ERR node has failed\r\n+PONG\r\n")
+        self.cluster.advance(1)
+        self.assertFalse(node.snapshots.in_progress)
 
     # -- when, and how much at a time ---------------------------------------------------------
 
