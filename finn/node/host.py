@@ -322,8 +322,7 @@ class Host:
                 self._local_value(reply, value)
         except BaseException as e:  # like a read that fails: nothing has changed
             call.asked = False
-            if not reply.filled:
-                reply.write_error(self._error_of(e, command))
+            reply.end_with_error(self._error_of(e, command))
         finally:
             applier.end()
         return call
@@ -352,7 +351,7 @@ class Host:
         if isinstance(value, Deferred):
             value.addCallbacks(
                 lambda v: None if reply.filled else reply.write_value(v),
-                lambda f: None if reply.filled else reply.write_error(error_text(f.value)),
+                lambda f: reply.end_with_error(error_text(f.value)),
             )
         else:
             reply.write_value(value)

@@ -348,15 +348,14 @@ class OpaqueCall:
         if not known:
             # The log drops a line that says what the one before it said, with its traceback.
             self.log.failure("a machine's reply failed: {error!r}", Failure(error), error=error)
-        if self.reply is not None and not self.reply.filled:
-            self.reply.start_again()
+        if self.reply is not None:
             text = error_text(error) if known else f"ERR internal error: {type(error).__name__}"
-            self.reply.write_error(text)
+            self.reply.end_with_error(text)
 
     def fail(self, error: BaseException) -> None:
         """Write the error, then tell the machine."""
-        if self.reply is not None and not self.reply.filled:
-            self.reply.write_error(error_text(error))
+        if self.reply is not None:
+            self.reply.end_with_error(error_text(error))
         result = self.result
         if result is not None and not result.called:
             # Most machines ignore the Deferred: an unhandled error there is no news.

@@ -68,10 +68,12 @@ class SlotConnection:
         """Whether no client waits, any more or from the beginning."""
         return bool(getattr(self._connection, "lost", True))
 
-    def start_again(self) -> None:
-        """Drop the pieces of a reply that was begun and cannot be ended."""
-        self._parts.clear()
-        self._open = 1
+    def end_with_error(self, text: str) -> None:
+        """Reply with an error in place of what was begun; a reply that was given stays."""
+        if not self.filled:
+            self._parts.clear()
+            self._open = 1
+            self.write_error(text)
 
     def redirect(self, fill: Callable[[bytes], None]) -> None:
         """Send the reply elsewhere: within a transaction it becomes part of EXEC's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -65,6 +65,7 @@ class Counting:
     """Counts the calls of each connection.
 
     SILENT, ASKS and QUIET do not answer, HALF begins an answer, LATE leaves it to the test.
+    BEGIN does so before it fails: as a write, a read, or a local command, now or later.
     """
 
     def __init__(self) -> None:
@@ -80,10 +81,29 @@ class Counting:
             return applier.apply(conn, cmd, None, lambda value: None)
         if cmd[0] == b"QUIET":
             return None
+        if cmd[0] == b"BEGIN":
+            return self.begin(applier, conn, cmd)
         if cmd[0] == b"HALF":
             return applier.apply(conn, cmd, lambda: None, lambda value: conn.write_array(2))
         conn.context = (conn.context or 0) + 1
         return conn.context
+
+    def begin(self, applier: Any, conn: Any, cmd: list[bytes]) -> Any:
+        """Begin a reply, then fail."""
+        if conn is not None:
+            conn.write_array(2)
+            conn.write_integer(1)
+        if cmd[1] == b"write":
+            return applier.apply(conn, cmd, self.refuse, None)
+        if cmd[1] == b"read":
+            return applier.apply(conn, cmd, None, None)
+        if cmd[1] == b"later":
+            return fail(CommandError("NO not today"))
+        return self.refuse()
+
+    def refuse(self) -> Any:
+        """Say no."""
+        raise CommandError("NO not today")
 
     def snapshot(self, file: Any) -> None:
         """Write nothing."""
@@ -184,6 +204,19 @@ class ExecuteTests(SynchronousTestCase):
             self.assertEqual(client.received, b"-ERR internal error: TimeoutError\r\n")
             logged = self.flushLoggedErrors(TimeoutError)
             self.assertEqual(str(logged[0].value), "the machine did not answer")
+
+    def test_a_reply_that_was_begun(self) -> None:
+        """The error comes in its place, and what is behind it is answered."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        for kind in ("now", "later", "write"):
+            reply = client.ask(f"BEGIN {kind}", "PING")
+            self.assertEqual(reply, b"-NO not today\r\n+PONG\r\n", kind)
+        for kind in ("read", "write"):
+            reply = Client(self.cluster, (self.leader + 1) % 3).ask(f"BEGIN {kind}", "PING")
+            self.assertEqual(reply[:5] + reply[-7:], b"-TRY +PONG\r\n", kind)
+        reply = client.ask("MULTI", "BEGIN now", "BEGIN later", "BEGIN write", "EXEC")
+        self.assertTrue(reply.endswith(b"*3\r\n" + b"-NO not today\r\n" * 3), reply)
 
     def test_a_client_that_closes_meanwhile(self) -> None:
         """It is owed what it asked for before QUIT, or before it ended its side."""
