@@ -322,6 +322,7 @@ class Host:
                 self._local_value(reply, value)
         except BaseException as e:  # like a read that fails: nothing has changed
             call.asked = False
+            call.mutate = call.respond = None  # or EXEC would apply it
             reply.end_with_error(self._error_of(e, command))
         finally:
             applier.end()

@@ -65,7 +65,8 @@ class Counting:
     """Counts the calls of each connection.
 
     SILENT, ASKS and QUIET do not answer, HALF begins an answer, LATE leaves it to the test.
-    BEGIN does so before it fails: as a write, a read, or a local command, now or later.
+    BEGIN does so before it fails: as a write, a read, or a local command, now or later. THROWS
+    fails when it has asked.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,9 @@ class Counting:
             return applier.apply(conn, cmd, lambda: None, lambda value: None)
         if cmd[0] == b"LATE":
             return applier.apply(conn, cmd, lambda: None, lambda value: self.late.append(conn))
+        if cmd[0] == b"THROWS":
+            applier.apply(conn, cmd, lambda: self.late.append(cmd), lambda value: None)
+            return self.refuse() if conn is not None else None
         if cmd[0] == b"ASKS":
             return applier.apply(conn, cmd, None, lambda value: None)
         if cmd[0] == b"QUIET":
@@ -204,6 +208,16 @@ class ExecuteTests(SynchronousTestCase):
             self.assertEqual(client.received, b"-ERR internal error: TimeoutError\r\n")
             logged = self.flushLoggedErrors(TimeoutError)
             self.assertEqual(str(logged[0].value), "the machine did not answer")
+
+    def test_a_command_that_asks_and_fails(self) -> None:
+        """It is not applied, within a transaction neither."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        self.assertEqual(client.ask("THROWS"), b"-NO not today\r\n")
+        reply = client.ask("MULTI", "THROWS", "COUNT", "EXEC")
+        self.assertTrue(reply.endswith(b"*2\r\n-NO not today\r\n:1\r\n"), reply)
+        self.cluster.advance(0.5)
+        self.assertEqual([self.cluster.machine(m).late for m in range(3)], [[]] * 3)
 
     def test_a_reply_that_was_begun(self) -> None:
         """The error comes in its place, and what is behind it is answered."""
