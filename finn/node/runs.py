@@ -86,13 +86,21 @@ class Run:
         self.drop()
 
     def fail(self, error: BaseException) -> None:
-        """Answer every command with the same error; an entry may still be applied after that."""
+        """End with an error, and forget what is not done: an entry may be applied after that."""
+        if self.slot is None:
+            return
+        self._fail(error)
+        if self.round < 0 or self.reads:
+            self.drop()  # else its batch knows when
+
+    def _fail(self, error: BaseException) -> None:
+        """Answer every command with the same error."""
         slot = self.slot
         if type(slot) is Waiter:
             self.slot = None
             slot.fail(error)
             self._go_on()
-        elif slot is not None:
+        else:
             self._give([encode_error(error_text(error))] * len(self.commands))
 
     def _give(self, replies: Sequence[bytes]) -> None:
@@ -253,9 +261,9 @@ class Transaction(Run):
         Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
 
     def drop(self) -> None:
-        """Forget the commands, and what was asked for them."""
-        self.commands = ()
-        self.calls = None
+        """Forget the commands, what was asked for them, and what it depends on."""
+        self.commands = self.extras = ()
+        self.calls = self.watch = None
 
     def give_up(self) -> None:
         """Answer EXEC with null: what it depends on was written."""
@@ -266,10 +274,8 @@ class Transaction(Run):
         for call in self.calls or ():
             call.reply_now(None, error)
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Answer EXEC with an error: nothing was applied, or nobody knows."""
-        if self.ended:
-            return
         if self.watch is not None:
             self.watch.end()
         self._tell(error)
@@ -286,10 +292,15 @@ class Watching(Run):
         self.watch = watch
         self.keys = keys
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Answer with an error; who sends EXEC all the same is refused."""
         self.watch.refused = True
-        super().fail(error)
+        super()._fail(error)
+
+    def drop(self) -> None:
+        """Forget the keys."""
+        self.keys = []
+        self.watch = None
 
 
 class OpaqueCall:
@@ -388,15 +399,13 @@ class OpaqueRun(Run):
         self.commands = ()
         self.call.mutate = self.call.respond = None
 
-    def fail(self, error: BaseException) -> None:
-        """End with an error."""
-        slot = self.slot
-        if slot is not None:
-            self.slot = None
-            if type(slot) is Waiter:
-                slot.fail(error)
-            self.call.fail(error)
-            self._go_on()
+    def _fail(self, error: BaseException) -> None:
+        """Answer with an error, and tell the machine."""
+        slot, self.slot = self.slot, None
+        if type(slot) is Waiter:
+            slot.fail(error)
+        self.call.fail(error)
+        self._go_on()
 
 
 def as_deferred(value: Any) -> Any:

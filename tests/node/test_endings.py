@@ -123,14 +123,56 @@ class EndingTests(SynchronousTestCase):
             client = self.start(machine, consistency=Consistency.HIGH)
             for commands in (["SET k value"], ["GET k"], ["FAIL value"], transaction):
                 client.ask(*commands)
-                run = client.protocol.last_run
-                self.assertTrue(run.ended)
-                self.assertEqual(run.commands, ())
-                self.assertIsNone(getattr(run, "calls", None))
-                call = getattr(run, "call", None)
-                if call is not None:
-                    self.assertEqual((call.mutate, call.respond), (None, None))
+                self.assert_keeps_nothing(client)
         self.assertGreater(len(self.flushLoggedErrors(ValueError)), 0)
+
+    def assert_keeps_nothing(self, client: Client) -> None:
+        """The client's last run has ended, and holds nothing that it was given."""
+        run = client.protocol.last_run
+        self.assertTrue(run.ended)
+        self.assertFalse(run.commands)
+        for name, nothing in (("calls", None), ("watch", None), ("extras", ()), ("keys", [])):
+            self.assertEqual(getattr(run, name, nothing), nothing, name)
+        call = getattr(run, "call", None)
+        if call is not None:
+            self.assertEqual((call.mutate, call.respond), (None, None))
+
+    def test_nor_of_what_was_refused(self) -> None:
+        """By a follower, or where nobody answered in time."""
+        transaction = ["MULTI", "SET k value", "GET k", "PING", "EXEC"]
+        for machine in (KV, Opaque):
+            self.start(machine, consistency=Consistency.HIGH, request_timeout=0.6)
+            client = Client(self.cluster, (self.leader + 1) % 3)
+            for commands in (["SET k value"], ["GET k"], ["WATCH k"], transaction):
+                client.protocol.last_run = None
+                client.ask(*commands)
+                if client.protocol.last_run is not None:
+                    self.assert_keeps_nothing(client)
+        client = self.start(consistency=Consistency.HIGH, request_timeout=0.6)
+        for before, transaction in (
+            ("GET a", ["MULTI", "SET k value", "EXEC"]),
+            ("GET a", ["WATCH k"]),
+            ("WATCH a", ["MULTI", "GET a", "EXEC"]),
+        ):
+            self.cluster.partition([self.leader])
+            client.ask(before, *transaction)
+            self.assert_keeps_nothing(client)
+            self.cluster.heal()
+            self.cluster.advance(3)
+            client = Client(self.cluster, self.cluster.leader())
+            self.leader = self.cluster.leader()
+
+    def test_a_transaction_behind_a_read_that_is_null(self) -> None:
+        """As a key that it watched was written meanwhile, it keeps nothing either."""
+        client = self.start(consistency=Consistency.HIGH)
+        other = Client(self.cluster, self.leader)
+        self.assertEqual(client.ask("WATCH a"), b"+OK\r\n")
+        client.transport.clear()
+        client.send("GET a", "MULTI", "SET k value", "EXEC")
+        other.send("SET a 1")
+        self.cluster.advance(0.1)
+        self.assertTrue(client.received.endswith(b"*-1\r\n"), client.received)
+        self.assert_keeps_nothing(client)
 
     def test_a_lost_leader_keeps_nothing_either(self) -> None:
         """What was in flight there may be applied, but not for its client."""
