@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from finn.errors import NotReady
+from finn.errors import NotReady, OutcomeUnknown, error_text
 from finn.node.handover import find_successor, hand_over
+from finn.resp.replies import encode_error
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -43,7 +44,8 @@ async def stop_node(node: Node) -> None:
     node.forwarding.fail_all()
     node.executing.fail_all()
     node.server.flush()
-    clients = node.server.close_all()
+    # What a machine, or a command of the node, still owes: it has begun, and may do anything.
+    clients = node.server.close_all(encode_error(error_text(OutcomeUnknown("node is stopping"))))
     node.wake_sleepers()
     links = node.links.stop()
     storage = Deferred.fromCoroutine(_close_storage(node))

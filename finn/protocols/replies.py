@@ -176,6 +176,15 @@ class ReplyPipeline(Protocol):
 
     # -- the end ------------------------------------------------------------------------------
 
+    def answer_open(self, data: bytes) -> None:
+        """Reply with ``data`` to every command that still waits: its own reply comes too late."""
+        slots = self._slots
+        for position, slot in enumerate(slots):
+            if isinstance(slot, Slot) and slot.data is None:
+                # In a slot of its own: whoever has this one may fill it yet, for nobody.
+                instead = slots[position] = Slot(self, slot.count)
+                instead.fill(data * slot.count)
+
     def close_after_flush(self, data: bytes = b"") -> None:
         """Close when all replies up to now, and ``data``, are written; nothing is read any more."""
         if self.closing:

@@ -260,14 +260,19 @@ class ClientFactory(Factory):
 
     # -- the end ------------------------------------------------------------------------------
 
-    def close_all(self) -> Deferred[None]:
+    def close_all(self, too_late: bytes = b"") -> Deferred[None]:
         """Close every connection after its replies; those that do not close are dropped.
+
+        Args:
+            too_late: the reply of commands that wait for theirs; without it they go on waiting.
 
         Returns:
             Fires when none is left.
         """
         self.crowds.run()
         for connection in list(self._all):
+            if too_late:
+                connection.answer_open(too_late)
             connection.close_after_flush()
             connection.flush()
         if not self._all:

@@ -282,6 +282,27 @@ class ExecuteTests(SynchronousTestCase):
         self.cluster.result(self.nodes[0].stopService())
         self.failureResultOf(waiting, OutcomeUnknown)
 
+    def test_clients_of_a_node_that_stops(self) -> None:
+        """So are they, before they are closed, and what comes behind it; later replies are lost."""
+        self.stop_with_clients(Odd, "NEVER")
+        self.stop_with_clients(Counting, "LATE", "QUIET")
+
+    def stop_with_clients(self, machine: type, *commands: str) -> None:
+        """Send commands that nobody answers, and stop their node."""
+        self.start(machine)
+        client, other = (Client(self.cluster, self.leader) for _ in range(2))
+        client.send(*commands, "PING")
+        other.send(*commands, "QUIT")
+        self.cluster.advance(0.1)
+        stopped = self.nodes[0].stopService()
+        self.cluster.wait_until(lambda: client.transport.disconnecting)
+        for reply in getattr(self.cluster.machine(self.leader), "late", []):
+            reply.write_integer(7)
+        self.cluster.result(stopped)
+        unknown = b"-UNKNOWN node is stopping\r\n" * len(commands)
+        self.assertEqual(client.received, unknown + b"+PONG\r\n")
+        self.assertEqual(other.received, unknown + b"+OK\r\n")
+
     def test_contexts(self) -> None:
         """What a command keeps for its connection is seen by no other, and by no other node."""
         self.start(Counting)

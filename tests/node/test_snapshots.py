@@ -212,6 +212,20 @@ class SnapshotTests(SynchronousTestCase):
         self.cluster.advance(1)
         self.assertFalse(node.snapshots.in_progress)
 
+    def test_a_node_that_stops_meanwhile(self) -> None:
+        """Whoever waits for its snapshot is told so before the connections are closed."""
+        self.put("a")
+        client = Client(self.cluster, self.leader)
+        self.cluster.computers[self.leader].disk.hang()
+        client.send("RAFTSNAPSHOT", "PING")
+        taken = self.node(self.leader).snapshots.take()
+        stopped = self.node(self.leader).stopService()
+        self.cluster.wait_until(lambda: bool(client.transport.disconnecting))
+        self.failureResultOf(taken, NotReady)
+        self.assertEqual(client.received, b"-ERR node is stopping\r\n+PONG\r\n")
+        self.cluster.computers[self.leader].disk.resume()
+        self.cluster.result(stopped)
+
     # -- when, and how much at a time ---------------------------------------------------------
 
     def test_members_take_theirs_one_after_another(self) -> None:
