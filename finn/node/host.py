@@ -36,6 +36,7 @@ NULL_RESP3 = null_reply(True)
 _NO_LIMIT = 1 << 62
 _BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
+FEW_EXPECTED = 64  # late answers that are not looked through for those that came
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
 
 
@@ -134,6 +135,7 @@ class Host:
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
         self._expected: deque[tuple[float, OpaqueCall]] = deque()
+        self._many_expected = FEW_EXPECTED
         self._needs_tick: Any = getattr(machine, "needs_tick", None)
         self._routes: dict[bytes, Route] = {}
         for name, spec in self.specs.items():
@@ -319,7 +321,7 @@ class Host:
         try:
             value = self.machine.command(applier, reply, command)
             if not call.asked and not reply.filled and value is not None:
-                self._local_value(reply, value)
+                self._local_value(reply, value, command)
         except BaseException as e:  # like a read that fails: nothing has changed
             call.asked = False
             call.mutate = call.respond = None  # or EXEC would apply it
@@ -332,8 +334,11 @@ class Host:
         """Note that the machine may still have to answer a command that came at ``since``."""
         if call.is_awaited:
             expected = self._expected
-            while expected and not expected[0][1].is_awaited:
-                expected.popleft()
+            if len(expected) >= self._many_expected:
+                # Most have answered: one that never does must not keep all behind it.
+                expected = deque(item for item in expected if item[1].is_awaited)
+                self._expected = expected
+                self._many_expected = max(FEW_EXPECTED, 2 * len(expected))
             expected.append((since, call))
 
     def expire(self, before: float) -> None:
@@ -348,14 +353,19 @@ class Host:
         call.early = early
         return call
 
-    def _local_value(self, reply: SlotConnection, value: Any) -> None:
-        if isinstance(value, Deferred):
-            value.addCallbacks(
-                lambda v: None if reply.filled else reply.write_value(v),
-                lambda f: reply.end_with_error(error_text(f.value)),
-            )
-        else:
+    def _local_value(self, reply: SlotConnection, value: Any, command: list[bytes]) -> None:
+        if not isinstance(value, Deferred):
             reply.write_value(value)
+            return
+
+        def write(value: Any) -> None:
+            try:
+                if not reply.filled:
+                    reply.write_value(value)
+            except BaseException as e:
+                reply.end_with_error(self._error_of(e, command))
+
+        value.addCallbacks(write, lambda f: reply.end_with_error(error_text(f.value)))
 
     def _error_of(self, error: BaseException, command: list[bytes]) -> str:
         if isinstance(error, (UnknownCommand, WrongArity, CommandError)):

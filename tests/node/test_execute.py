@@ -11,6 +11,7 @@ from zope.interface import implementer
 import finn
 from finn.errors import CommandError, OutcomeUnknown
 from finn.interfaces import IMachine
+from finn.node.host import FEW_EXPECTED
 from finn.options import Consistency
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
@@ -64,9 +65,9 @@ class Odd(finn.Machine):
 class Counting:
     """Counts the calls of each connection.
 
-    SILENT, ASKS and QUIET do not answer, HALF begins an answer, LATE leaves it to the test.
-    BEGIN does so before it fails: as a write, a read, or a local command, now or later. THROWS
-    fails when it has asked.
+    SILENT, ASKS and QUIET do not answer, HALF begins an answer, LATE and
+    DEFER leave it to the test. BEGIN does so before it fails: as a write, a read, or a local
+    command, now or later. THROWS fails when it has asked.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,9 @@ class Counting:
             return applier.apply(conn, cmd, lambda: None, lambda value: None)
         if cmd[0] == b"LATE":
             return applier.apply(conn, cmd, lambda: None, lambda value: self.late.append(conn))
+        if cmd[0] == b"DEFER":
+            self.late.append(Deferred())
+            return self.late[-1]
         if cmd[0] == b"THROWS":
             applier.apply(conn, cmd, lambda: self.late.append(cmd), lambda value: None)
             return self.refuse() if conn is not None else None
@@ -231,6 +235,36 @@ class ExecuteTests(SynchronousTestCase):
             self.assertEqual(reply[:5] + reply[-7:], b"-TRY +PONG\r\n", kind)
         reply = client.ask("MULTI", "BEGIN now", "BEGIN later", "BEGIN write", "EXEC")
         self.assertTrue(reply.endswith(b"*3\r\n" + b"-NO not today\r\n" * 3), reply)
+
+    def test_a_value_that_is_no_reply(self) -> None:
+        """It is an error at once, also where it comes late."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        client.send("DEFER", "PING")
+        self.cluster.advance(0.1)
+        self.cluster.machine(self.leader).late.pop().callback(object())
+        self.cluster.advance(0.6)
+        self.assertEqual(client.received, b"-ERR internal error: TypeError\r\n+PONG\r\n")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_answers_that_came_are_forgotten(self) -> None:
+        """However many come behind one that does not."""
+        self.start(Counting)
+        silent = [Client(self.cluster, self.leader) for _ in range(2 * FEW_EXPECTED)]
+        client = Client(self.cluster, self.leader)
+        host, late = self.nodes[0].host, self.cluster.machine(self.leader).late
+        silent[0].send("QUIET")
+        for _ in range(5 * FEW_EXPECTED):
+            client.send("DEFER")
+            late.pop().callback(1)
+            self.assertLessEqual(len(host._expected), FEW_EXPECTED)
+        for other in silent[1:]:
+            other.send("QUIET")
+        self.cluster.advance(11)
+        self.assertEqual(len(host._expected), 0)
+        error = b"-ERR internal error: TimeoutError\r\n"
+        self.assertEqual({other.received for other in silent}, {error})
+        self.flushLoggedErrors(TimeoutError)
 
     def test_a_client_that_closes_meanwhile(self) -> None:
         """It is owed what it asked for before QUIT, or before it ended its side."""
