@@ -116,12 +116,19 @@ class Host:
     Args:
         machine: an ``IMachine`` or a ``finn.Machine``.
         fatal: told of an error after which the machine's state cannot be trusted.
+        wake: asks for a turn of the node, in which late replies are written.
     """
 
-    def __init__(self, machine: Any, fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        machine: Any,
+        fatal: Callable[[BaseException], None],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         self.machine = machine
         self.log = Logger(namespace="finn.machine", source=self)
         self._fatal = fatal
+        self._wake = wake
         self.declarative = isinstance(machine, Machine)
         self.specs: dict[bytes, CommandSpec] = {}
         if self.declarative:
@@ -340,6 +347,8 @@ class Host:
                 self._expected = expected
                 self._many_expected = max(FEW_EXPECTED, 2 * len(expected))
             expected.append((since, call))
+            assert call.reply is not None
+            call.reply.then(self._wake)
 
     def expire(self, before: float) -> None:
         """Answer for the machine what came before a time: its client would wait for ever."""

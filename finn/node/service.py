@@ -119,7 +119,7 @@ class Node(MultiService):
         # A thread of its own: a snapshot's sync must not keep the log's waiting.
         self.snapshot_disk: IDisk = disk or ThreadDisk(self.reactor, "finn-snapshots")
         self.instance = self.random.getrandbits(63) | 1
-        self.host = Host(machine, self.fatal)
+        self.host = Host(machine, self.fatal, self.wake)
         self.identity: Identity
         self.store: ILogStore
         self.raft: Raft | None = None

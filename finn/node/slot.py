@@ -75,6 +75,16 @@ class SlotConnection:
             self._open = 1
             self.write_error(text)
 
+    def then(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the reply is given."""
+        fill = self._fill
+
+        def fill_first(data: bytes) -> None:
+            fill(data)
+            action()
+
+        self._fill = fill_first
+
     def redirect(self, fill: Callable[[bytes], None]) -> None:
         """Send the reply elsewhere: within a transaction it becomes part of EXEC's."""
         self._fill = fill
