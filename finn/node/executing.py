@@ -31,7 +31,8 @@ class Executing:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._open: dict[Waiter, int] = {}  # those that wait, with the kind of their command
+        # Those that wait, each with what is done for it now and the kind of its command.
+        self._open: dict[Waiter, tuple[Run, int]] = {}
         self._is_over = False
 
     def run(
@@ -64,10 +65,22 @@ class Executing:
             waiter.fail(e)
             return waiter.deferred
         if not waiter.deferred.called:
-            call = node.reactor.callLater(timeout, self._timed_out, run, waiter, route.kind)
-            self._open[waiter] = route.kind
+            call = node.reactor.callLater(timeout, self._timed_out, waiter)
+            self._open[waiter] = run, route.kind
             waiter.deferred.addBoth(self._ended, waiter, call)
         return waiter.deferred
+
+    def run_here(self, run: Run, level: Consistency) -> None:
+        """Run a command that was to be forwarded: this node leads now. Its deadline stays."""
+        waiter: Waiter = run.slot
+        run.created = self._node.now()  # or it would expire with what this node led back then
+        try:
+            route = self._node.dispatch.check(run.commands[0])
+            run = self._start(run, route, level, 0.0, False)
+        except FinnError as e:
+            run.fail(e)
+        if not waiter.deferred.called:
+            self._open[waiter] = run, route.kind
 
     def _ended(self, result: Any, waiter: Waiter, call: Any) -> Any:
         self._open.pop(waiter, None)
@@ -78,19 +91,25 @@ class Executing:
     def fail_all(self) -> None:
         """The node has stopped: fail who still waits, for a local command or a machine's answer."""
         self._is_over = True
-        for waiter, kind in list(self._open.items()):
-            if kind in (Kind.OPAQUE, Kind.LOCAL):
+        for waiter, (run, kind) in list(self._open.items()):
+            if kind in (Kind.OPAQUE, Kind.LOCAL) and not run.reads:
                 waiter.fail(OutcomeUnknown("node is stopping"))
             else:
                 waiter.fail(NotReady("ERR node is stopping"))
 
-    def _timed_out(self, run: Run, waiter: Waiter, kind: int) -> None:
+    def _timed_out(self, waiter: Waiter) -> None:
         node = self._node
-        if kind == Kind.READ or node.proposals.withdraw_run(run) or node.forwarding.withdraw(run):
-            run.fail(DeadlinePassed())
-        elif kind != Kind.LOCAL:
-            run.fail(OutcomeUnknown("request timed out after it was appended"))
-        waiter.fail(OutcomeUnknown("the machine did not answer in time"))  # what has begun
+        run, kind = self._open[waiter]
+        error = node.forwarding.timed_out(run)
+        if error is None:
+            if kind == Kind.READ or run.reads or node.proposals.withdraw_run(run):
+                error = DeadlinePassed()
+            elif not run.ended and (kind == Kind.WRITE or isinstance(run, OpaqueRun)):
+                error = OutcomeUnknown("request timed out after it was appended")
+            else:  # it has begun, but asked for nothing to be appended, or that is applied
+                error = OutcomeUnknown("the machine did not answer in time")
+        run.fail(error)
+        waiter.fail(error)
 
     def _start(
         self, run: Run, route: Any, level: Consistency, timeout: float, forward: bool

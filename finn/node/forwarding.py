@@ -1,7 +1,8 @@
 """Forwarding: commands of ``Node.execute`` on a member that does not lead go to the leader.
 
 A command that was sent and whose answer did not come is of unknown outcome; one that could not be
-sent is certainly not applied. Reads are never of unknown outcome.
+sent is certainly not applied. Reads are never of unknown outcome, but those of an ``IMachine`` are
+known for reads by the leader alone, which has called it: here they are like any other command.
 """
 
 from __future__ import annotations
@@ -94,13 +95,8 @@ class Forwarding:
 
     def _run_here(self, item: _Waiting) -> None:
         """This node became the leader itself."""
-        node = self._node
-        if item.run.ended:
-            return
-        run = item.run
-        left = max(0.001, item.deadline - node.now())
-        outcome = node.executing.run(item.cmd, item.level, left, bytes, forward=False)
-        outcome.addCallbacks(lambda data: run.complete([data]), lambda f: run.fail(f.value))
+        if not item.run.ended:
+            self._node.executing.run_here(item.run, item.level)
 
     def answered(self, message: ForwardReply) -> None:
         """The leader answered."""
@@ -138,13 +134,18 @@ class Forwarding:
         route = self._node.host.route(item.cmd[0])
         return route is not None and route.spec.kind.name == "READ"
 
-    def withdraw(self, run: Run) -> bool:
-        """Take back a run; True when it was not sent, and so is certainly not applied."""
+    def timed_out(self, run: Run) -> FinnError | None:
+        """Take back a run, and say what is known of it; None when it is not forwarded."""
         for request_id, item in self._waiting.items():
             if item.run is run:
                 del self._waiting[request_id]
-                return not item.peer
-        return False
+                return self._late(item)
+        return None
+
+    def _late(self, item: _Waiting) -> FinnError:
+        if item.peer and not self._reads(item):
+            return OutcomeUnknown("the leader did not answer in time")
+        return DeadlinePassed()
 
     def expire(self, before: float) -> None:
         """Forget commands whose deadline passed; their runs ended by their own timer."""
@@ -152,11 +153,7 @@ class Forwarding:
         for request_id, item in list(self._waiting.items()):
             if item.run.ended or now > item.deadline:
                 del self._waiting[request_id]
-                item.run.fail(
-                    OutcomeUnknown("the leader did not answer in time")
-                    if item.peer and not self._reads(item)
-                    else DeadlinePassed()
-                )
+                item.run.fail(self._late(item))
 
     def fail_all(self) -> None:
         """The node stops."""

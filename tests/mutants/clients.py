@@ -361,8 +361,8 @@ CLIENTS = (
     ),
     mutant(
         "timed-out-execute-is-called-withdrawn", "7.6", _EXECUTING,
-        '            run.fail(OutcomeUnknown("request timed out after it was appended"))',
-        "            run.fail(DeadlinePassed())",
+        'error = OutcomeUnknown("request timed out after it was appended")',
+        "error = DeadlinePassed()",
         _OUTCOMES + "a_write_in_flight_that_times_out_is_unknown",
     ),
     mutant(

@@ -9,12 +9,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import finn
-from finn.errors import CommandError, OutcomeUnknown
+from finn.errors import CommandError, DeadlinePassed, NotReady, OutcomeUnknown
 from finn.interfaces import IMachine
 from finn.node.host import FEW_EXPECTED
+from finn.node.service import Node
 from finn.options import Consistency
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
+
+LATE = "ERR request timed out"
+SILENT = "UNKNOWN the machine did not answer in time"
+APPENDED = "UNKNOWN request timed out after it was appended"
+SENT = "UNKNOWN the leader did not answer in time"
 
 
 class Odd(finn.Machine):
@@ -206,7 +212,8 @@ class ExecuteTests(SynchronousTestCase):
             client.send(name)
             deferred = self.nodes[0].execute(name, timeout=3)
             self.cluster.advance(4)
-            self.failureResultOf(deferred, OutcomeUnknown)
+            # A read has changed nothing, whatever became of it.
+            self.failureResultOf(deferred, DeadlinePassed if name == "ASKS" else OutcomeUnknown)
             self.assertEqual(client.received, b"")
             self.cluster.advance(7)
             self.assertEqual(client.received, b"-ERR internal error: TimeoutError\r\n")
@@ -324,11 +331,55 @@ class ExecuteTests(SynchronousTestCase):
         waiting = self.nodes[0].execute("NEVER")
         self.cluster.result(self.nodes[0].stopService())
         self.failureResultOf(waiting, OutcomeUnknown)
+        for name, error in (("SILENT", OutcomeUnknown), ("ASKS", NotReady)):
+            self.start(Counting)
+            waiting = self.nodes[0].execute(name)
+            self.cluster.advance(0.1)
+            self.cluster.result(self.nodes[0].stopService())
+            self.failureResultOf(waiting, error)
+
+    def late(self, node: Node, name: str, level: Consistency) -> str:
+        """Return how a command ends that nobody answers in time."""
+        outcome = node.execute(name, consistency=level, timeout=0.3)
+        self.cluster.advance(0.31)
+        return str(self.failureResultOf(outcome, DeadlinePassed, OutcomeUnknown).value)
+
+    def test_what_was_not_appended(self) -> None:
+        """Nothing is called so that only read, or never asked for it."""
         self.start(Counting)
-        waiting = self.nodes[0].execute("SILENT")
-        self.cluster.advance(0.1)
-        self.cluster.result(self.nodes[0].stopService())
-        self.failureResultOf(waiting, OutcomeUnknown)
+        self.cluster.partition([self.leader])
+        high = Consistency.HIGH
+        self.assertEqual(self.late(self.nodes[0], "ASKS", high), LATE)
+        self.assertEqual(self.late(self.nodes[0], "QUIET", high), SILENT)
+        self.assertEqual(self.late(self.nodes[0], "SILENT", high), APPENDED)
+
+    def test_what_was_forwarded(self) -> None:
+        """Only the leader knows what a command asks for: once it was sent, it may be a write."""
+        self.start(Counting)
+        self.cluster.partition([self.leader])
+        for name in ("ASKS", "QUIET", "SILENT"):
+            self.assertEqual(self.late(self.nodes[1], name, Consistency.LOW), SENT)
+        self.cluster.partition([0], [1], [2])
+        self.cluster.wait_until(lambda: not self.nodes[1].raft.leader_id)
+        self.assertEqual(self.late(self.nodes[1], "SILENT", Consistency.LOW), LATE)
+
+    def test_who_was_to_forward_leads(self) -> None:
+        """It runs the command itself then, and knows as much of it as of any other."""
+        for name, text in (("ASKS", LATE), ("QUIET", SILENT), ("SILENT", APPENDED)):
+            self.start(Counting)
+            self.cluster.crash(self.leader)
+            for node in self.nodes[1:]:
+                node.applying.paused = True
+            self.cluster.wait_until(lambda: not any(n.raft.leader_id for n in self.nodes[1:]))
+            high = Consistency.HIGH
+            outcomes = [n.execute(name, consistency=high, timeout=9) for n in self.nodes[1:]]
+            self.cluster.advance(8.99)
+            leads = [node.raft.leader is not None for node in self.nodes[1:]].index(True)
+            self.assertNoResult(outcomes[leads])
+            self.cluster.advance(0.02)
+            error = self.failureResultOf(outcomes[leads], DeadlinePassed, OutcomeUnknown).value
+            self.assertEqual(str(error), text)
+            outcomes[1 - leads].addErrback(lambda _: None)
 
     def test_clients_of_a_node_that_stops(self) -> None:
         """So are they, before they are closed, and what comes behind it; later replies are lost."""
