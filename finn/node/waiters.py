@@ -42,5 +42,8 @@ class Waiters:
         """It will not come; that is logged by who knows why, not as an error nobody looked at."""
         for deferred in self._take():
             deferred.errback(error)
-            if deferred._debugInfo is not None:
-                deferred._debugInfo.failResult = None
+            # An errback at the end would hide the error from who adds his own later. What one of
+            # the application's raised is another error, and stays one that nobody looked at.
+            info = deferred._debugInfo
+            if info is not None and info.failResult is not None and info.failResult.value is error:
+                info.failResult = None

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -164,6 +165,18 @@ class LifeTests(SynchronousTestCase):
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
         self.failureResultOf(waiting, NotReady)
+
+    def test_who_looks_and_fails(self) -> None:
+        """An application's own error is logged, as one that nobody looked at."""
+        other = self.cluster.nodes[(self.leader + 1) % 3]
+
+        def look(failure: Failure) -> None:
+            raise NameError("a bug")
+
+        other.when_leader().addErrback(look)
+        self.cluster.result(other.stopService())
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(NameError)), 1)
 
     def test_a_failure_while_it_stops_is_told(self) -> None:
         """To whoever waits for one: the process must not end as if all was well."""
