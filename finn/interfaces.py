@@ -89,6 +89,8 @@ class IMachine(Interface):
     def command(applier: IApplier, conn: IConnection | None, cmd: list[bytes]) -> Any:
         """Run one command; ``cmd[0]`` is its name as the client spelled it.
 
+        A command is 64 MiB long at most, whoever sent it.
+
         Those of a transaction are called when EXEC comes. Where EXEC turns out to be null, what
         they asked to apply is not done; what they did without asking is.
 

@@ -42,6 +42,7 @@ from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import write_through
 from finn.raft.core import Raft, Role
 from finn.resp.replies import parse_reply
+from finn.resp.request import Word, encode_words
 from finn.storage.disk import ThreadDisk
 from finn.storage.files import OSFiles
 from finn.storage.identity import DirectoryLock, Identity, read_boot_id
@@ -415,36 +416,29 @@ class Node(MultiService):
 
     def execute(
         self,
-        *words: bytes | str | int,
+        *words: Word,
         consistency: Consistency | None = None,
         timeout: float | None = None,
     ) -> Deferred[Any]:
         """Run one command of the machine, on whatever member this is.
 
         Args:
-            words: name and arguments; text is encoded as UTF-8, numbers in digits.
+            words: name and arguments, 64 MiB in all at most; text is encoded as UTF-8, numbers
+                in digits.
             consistency: of a read; the node's own level if None.
             timeout: seconds, a month at most; the node's request timeout if None.
 
         Raises:
-            ValueError: an argument is none of these; nothing was done.
+            ValueError: an argument is none of these, or too large; nothing was done.
 
         Returns:
             Fires with the value as a RESP client would see it (bytes, int, list, None...). Fails
             with CommandError (the machine said no), NotApplied (certainly not applied, try again)
             or OutcomeUnknown.
         """
-        cmd = [_encoded(word) for word in words]
+        cmd = encode_words(words)
         level = self.options.consistency if consistency is None else Consistency(consistency)
         timeout = self.options.request_timeout if timeout is None else timeout
         if not isinstance(timeout, (int, float)) or not timeout >= 0:
             raise ValueError(f"a timeout of {timeout} seconds")
         return self.executing.run(cmd, level, min(timeout, LONGEST), parse_reply)
-
-
-def _encoded(word: object) -> bytes:
-    if isinstance(word, bytes):
-        return word
-    if isinstance(word, (str, int)):
-        return str(word).encode()
-    raise ValueError(f"a word of a command is bytes, str or int, not {type(word).__name__}")

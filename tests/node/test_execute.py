@@ -147,6 +147,8 @@ class ExecuteTests(SynchronousTestCase):
             for word in ("\udcff", bytearray(b"x"), None, 1.5):
                 with self.assertRaises(ValueError):
                     node.execute("INCR", word)  # type: ignore[arg-type]
+            with self.assertRaisesRegex(ValueError, "bytes, 67108864 at most"):
+                node.execute("INCR", b"x" * (64 << 20))
             with self.assertRaises(ValueError):
                 node.execute("INCR", timeout="1")  # type: ignore[arg-type]
             with self.assertRaises(ValueError):
