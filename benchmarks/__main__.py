@@ -17,7 +17,7 @@ from benchmarks.extras import run_extras
 from benchmarks.failover import run_failover
 from benchmarks.measure import Measurement
 from benchmarks.peers import run_etcd, run_redis
-from benchmarks.processes import end_children
+from benchmarks.processes import children, end_children
 
 PARTS = ("cells", "peers", "failover", "extras")
 
@@ -157,7 +157,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    others = children()
     try:
         sys.exit(main())
     finally:
-        end_children()
+        end_children(others)

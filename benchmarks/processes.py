@@ -67,13 +67,26 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
-def end_children() -> None:
-    """Kill processes that nobody knows of: a signal may come while one is being started."""
+def children() -> set[int]:
+    """Return the ids of this process's children, whether or not anything here knows of them."""
+    found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             pid = int(folder.name)
             if int(_stat(pid)[1]) == os.getpid():
-                os.kill(pid, signal.SIGKILL)
+                found.add(pid)
+    return found
+
+
+def end_children(others: set[int]) -> None:
+    """Kill processes that nobody knows of: a signal may come while one is being started.
+
+    Args:
+        others: children that this program did not start: who replaces himself by it leaves his.
+    """
+    for pid in children() - others:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @dataclass

@@ -17,7 +17,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import __main__ as program
 from benchmarks import cells, load, measure, report
-from benchmarks.processes import Process, Usage, processor_ticks, wait_until
+from benchmarks.processes import (
+    Process,
+    Usage,
+    children,
+    end_children,
+    processor_ticks,
+    wait_until,
+)
 from tests.source import ROOT
 
 
@@ -113,6 +120,28 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.inside(folder), [])
         self.assertEqual(list(folder.iterdir()), [])
         self.assertNotIn("Traceback", run.log.read_text())
+
+    def test_a_process_that_nobody_knows_of(self) -> None:
+        """It is ended, but not those that were there before."""
+        before, after = [Process(["sleep", "600"], Path(self.mktemp())) for _ in range(2)]
+        for process in (before, after):
+            self.addCleanup(process.kill)
+        before.start()
+        others = children()
+        after.start()
+        end_children(others)
+        self.assertEqual(after.wait(), -signal.SIGKILL)
+        self.assertTrue(before.running)
+
+    def test_children_of_another_program(self) -> None:
+        """A shell that replaces itself by the benchmark leaves its own, which go on."""
+        folder = Path(self.mktemp()).resolve()
+        script = f"sleep 600 & exec {sys.executable} -m benchmarks --list"
+        run = Process(["/bin/sh", "-c", script], folder, {"PYTHONPATH": str(ROOT)})
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in self.inside(folder)])
+        run.start()
+        self.assertEqual(run.wait(), 0, run.tail())
+        self.assertEqual(len(self.inside(folder)), 1)
 
 
 class FiguresTests(SynchronousTestCase):
