@@ -28,10 +28,9 @@ from finn.errors import (
     printable,
 )
 from finn.finding import FIRST_PAUSE, LAST_PAUSE, STALL, LeaderFinder, Member
+from finn.options import checked_timeout
 from finn.protocols.outside import ConnectionGone
-from finn.resp.replies import format_float
-
-Word = bytes | str | int | float
+from finn.resp.request import Word, encode_words
 
 # Error replies that say that nothing was applied, and that another try may succeed.
 _AGAIN = (
@@ -61,7 +60,7 @@ class ClusterClient:
         timeout: default deadline of a request, seconds.
 
     Raises:
-        ValueError: there is no address, or one is none.
+        ValueError: there is no address, or one is none, or the timeout is none.
     """
 
     def __init__(
@@ -74,20 +73,22 @@ class ClusterClient:
         timeout: float = 10.0,
     ) -> None:
         self._reactor = reactor
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._finder = LeaderFinder(reactor, addresses, secret, tls)
 
     async def execute(self, *words: Word, timeout: float | None = None) -> Any:
         """Run one command on the leader.
 
         Args:
-            words: name and arguments.
-            timeout: deadline, seconds; the client's if None.
+            words: name and arguments, 64 MiB in all at most; text is encoded as UTF-8, numbers in
+                digits.
+            timeout: deadline, seconds, a month at most; the client's if None.
 
         Returns:
             The reply: bytes, int, list or None.
 
         Raises:
+            ValueError: an argument is none of these, or too large; nothing was sent.
             CommandError: the command was refused, with the server's text.
             DeadlinePassed: no leader was found in time; certainly not applied.
             OutcomeUnknown: it was sent, and the answer got lost or was late.
@@ -111,7 +112,8 @@ class ClusterClient:
 
     async def _run(self, commands: list[list[bytes]], timeout: float | None) -> list[Any]:
         """Send commands in one piece, again and again as long as that does no harm."""
-        deadline = self._reactor.seconds() + (self._timeout if timeout is None else timeout)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        deadline = self._reactor.seconds() + seconds
         pause = FIRST_PAUSE
         while True:
             member = await self._finder.connected(deadline)
@@ -168,21 +170,16 @@ def _checked(words: Sequence[Word]) -> list[bytes]:
     """Encode a command.
 
     Raises:
+        ValueError: a word is none, or it is too large.
         CommandError: there is nothing to send, or it would change the shared connection.
     """
-    packed = [_encoded(word) for word in words]
+    packed = encode_words(words)
     if not packed:
         raise CommandError("ERR empty command")
     if packed[0].upper() in _STATEFUL:
         name = printable(packed[0]).upper()
         raise CommandError(f"ERR {name} would change the connection that all requests share")
     return packed
-
-
-def _encoded(word: Word) -> bytes:
-    if isinstance(word, bytes):
-        return word
-    return format_float(word) if isinstance(word, float) else str(word).encode()
 
 
 if __name__ == "__main__":

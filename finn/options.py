@@ -50,6 +50,17 @@ LONGEST = 30 * 24 * 3600.0
 """The longest that a command may wait, seconds: the wire counts milliseconds in 32 bits."""
 
 
+def checked_timeout(seconds: object) -> float:
+    """Return how long a command may wait, ``LONGEST`` at most.
+
+    Raises:
+        ValueError: it is no number of seconds.
+    """
+    if not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ValueError(f"a timeout of {seconds!r} seconds")
+    return min(seconds, LONGEST)
+
+
 #: What the levels and the backend of a node are chosen from.
 _WORDS: dict[str, Any] = {
     "backend": Backend,

@@ -139,6 +139,21 @@ class FindingTests(ClientTestCase):
 class OutcomeTests(ClientTestCase):
     """It tells the truth about what became of a request."""
 
+    def test_wrong_arguments(self) -> None:
+        """They are refused by the rules of a node, before anything is sent."""
+        client = self.client()
+        self.run_(client.execute("SET", "k", 1.5))
+        for timeout in (float("nan"), -1, "1", b"1"):
+            coroutine = client.execute("SET", "k", "v", timeout=timeout)
+            self.failureResultOf(self.start(coroutine), ValueError)
+            with self.assertRaisesRegex(ValueError, "a timeout of .* seconds"):
+                self.client(timeout=timeout)
+        for word in (None, bytearray(b"v"), "\udcff", b"v" * (64 << 20)):
+            self.failureResultOf(self.start(client.execute("SET", "k", word)), ValueError)
+            coroutine = client.transaction([("GET", "k"), ("SET", "k", word)])
+            self.failureResultOf(self.start(coroutine), ValueError)
+        self.assertEqual(self.run_(client.execute("GET", "k", timeout=float("inf"))), b"1.5")
+
     def test_deadline_without_a_leader(self) -> None:
         """Without a leader a request ends at its deadline, and is certainly not applied."""
         for member in self.followers:

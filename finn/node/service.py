@@ -36,7 +36,7 @@ from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.node.waiters import Waiters
-from finn.options import LONGEST, Consistency, NodeOptions
+from finn.options import Consistency, NodeOptions, checked_timeout
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import write_through
@@ -438,7 +438,5 @@ class Node(MultiService):
         """
         cmd = encode_words(words)
         level = self.options.consistency if consistency is None else Consistency(consistency)
-        timeout = self.options.request_timeout if timeout is None else timeout
-        if not isinstance(timeout, (int, float)) or not timeout >= 0:
-            raise ValueError(f"a timeout of {timeout} seconds")
-        return self.executing.run(cmd, level, min(timeout, LONGEST), parse_reply)
+        seconds = checked_timeout(self.options.request_timeout if timeout is None else timeout)
+        return self.executing.run(cmd, level, seconds, parse_reply)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finn.resp.replies import format_float
 from finn.resp.strict import ReaderLimits
 
-Word = bytes | str | int
+Word = bytes | str | int | float
 
 _LIMITS = ReaderLimits()
 
@@ -37,4 +38,7 @@ def _encoded(word: object) -> bytes:
         return word
     if isinstance(word, (str, int)):
         return str(word).encode()
-    raise ValueError(f"a word of a command is bytes, str or int, not {type(word).__name__}")
+    if isinstance(word, float):
+        return format_float(word)
+    kind = type(word).__name__
+    raise ValueError(f"a word of a command is bytes, str, int or float, not {kind}")

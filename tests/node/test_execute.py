@@ -144,7 +144,7 @@ class ExecuteTests(SynchronousTestCase):
             for timeout in (-1, -0.001, float("nan"), float("-inf")):
                 with self.assertRaisesRegex(ValueError, "a timeout of .* seconds"):
                     node.execute("INCR", timeout=timeout)
-            for word in ("\udcff", bytearray(b"x"), None, 1.5):
+            for word in ("\udcff", bytearray(b"x"), None, 1j):
                 with self.assertRaises(ValueError):
                     node.execute("INCR", word)  # type: ignore[arg-type]
             with self.assertRaisesRegex(ValueError, "bytes, 67108864 at most"):

@@ -15,8 +15,8 @@ class RequestTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         """Text is UTF-8 and numbers are digits."""
-        words = [b"SET", "\N{SNOWMAN}", -5]
-        self.assertEqual(encode_words(words), [b"SET", b"\xe2\x98\x83", b"-5"])
+        words = [b"SET", "\N{SNOWMAN}", -5, 1.5, 2.0]
+        self.assertEqual(encode_words(words), [b"SET", b"\xe2\x98\x83", b"-5", b"1.5", b"2"])
         self.assertEqual(encode_words([]), [])
 
     def test_what_is_no_word(self) -> None:
