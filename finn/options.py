@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -48,6 +49,17 @@ LOOPBACK = "127.0.0.1"
 
 LONGEST = 30 * 24 * 3600.0
 """The longest that a command may wait, seconds: the wire counts milliseconds in 32 bits."""
+
+
+def check_word(name: str, kind: type[enum.Enum], value: object) -> None:
+    """Refuse what is of another type: a level of another kind, for one, equals one of this.
+
+    Raises:
+        ValueError: with one line for the user.
+    """
+    if not isinstance(value, kind):
+        members = ", ".join(f"{kind.__name__}.{word}" for word in kind.__members__)
+        raise ValueError(f"{name} must be one of {members}, not {value!r}")
 
 
 def checked_timeout(seconds: object) -> float:
@@ -162,10 +174,7 @@ class NodeOptions:
     def _check_words(self) -> None:
         """Refuse what is of another type: a word, for one, would be taken for some level."""
         for name, kind in _WORDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                members = ", ".join(f"{kind.__name__}.{word}" for word in kind.__members__)
-                raise ValueError(f"{name} must be one of {members}, not {value!r}")
+            check_word(name, kind, getattr(self, name))
         if not isinstance(self.join, (list, tuple)):
             raise ValueError(f"join must be a list of addresses, not {self.join!r}")
         for address in [self.address, *self.join]:
@@ -175,8 +184,9 @@ class NodeOptions:
             raise ValueError(f"wait must be True or False, not {self.wait!r}")
         for name in ("directory", "tls_cert", "tls_key", "tls_ca"):
             value = getattr(self, name)
-            is_left_out = value is None and name != "directory"
-            if not (is_left_out or isinstance(value, (str, PathLike))):
+            if name != "directory" and not value and isinstance(value, (str, type(None))):
+                continue  # left out
+            if not isinstance(value, (str, PathLike)) or not value or "\0" in os.fsdecode(value):
                 raise ValueError(f"{name} must be a path, not {value!r}")
 
     def _check_numbers(self) -> None:
@@ -190,10 +200,10 @@ class NodeOptions:
             if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number of seconds, not {value!r}")
             most = LONGEST if name == "request_timeout" else FOREVER
-            if value > most or (value == 0 and name == "request_timeout"):
-                raise ValueError(
-                    f"{name} must be more than 0 seconds, {most:.0f} at most, not {value!r}"
-                )
+            if value > most:
+                raise ValueError(f"{name} must be {most:.0f} seconds at most, not {value!r}")
+            if value == 0 and name == "request_timeout":
+                raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
         # A little less is three of them, too, as 0.3 is of 0.1.
         if not 0 < 3 * self.heartbeat <= self.election_timeout + 1e-9:
             raise ValueError("the election timeout must be at least three heartbeats")

@@ -36,7 +36,7 @@ from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.node.waiters import Waiters
-from finn.options import Consistency, NodeOptions, checked_timeout
+from finn.options import Consistency, NodeOptions, check_word, checked_timeout
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import write_through
@@ -437,6 +437,7 @@ class Node(MultiService):
             or OutcomeUnknown.
         """
         cmd = encode_words(words)
-        level = self.options.consistency if consistency is None else Consistency(consistency)
+        level = self.options.consistency if consistency is None else consistency
+        check_word("consistency", Consistency, level)
         seconds = checked_timeout(self.options.request_timeout if timeout is None else timeout)
         return self.executing.run(cmd, level, seconds, parse_reply)

@@ -13,7 +13,7 @@ from finn.errors import CommandError, DeadlinePassed, NotReady, OutcomeUnknown
 from finn.interfaces import IMachine
 from finn.node.host import FEW_EXPECTED
 from finn.node.service import Node
-from finn.options import Consistency
+from finn.options import Consistency, Durability
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
 
@@ -151,8 +151,9 @@ class ExecuteTests(SynchronousTestCase):
                 node.execute("INCR", b"x" * (64 << 20))
             with self.assertRaises(ValueError):
                 node.execute("INCR", timeout="1")  # type: ignore[arg-type]
-            with self.assertRaises(ValueError):
-                node.execute("INCR", consistency="high")  # type: ignore[arg-type]
+            for level in ("high", Durability.HIGH, 2):
+                with self.assertRaisesRegex(ValueError, "consistency must be one of Consistency.L"):
+                    node.execute("INCR", consistency=level)  # type: ignore[arg-type]
             self.cluster.result(node.execute("INCR", consistency=Consistency.HIGH))
         self.assertEqual(self.cluster.machine(self.leader).number, 2)
 
