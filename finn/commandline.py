@@ -62,6 +62,9 @@ class ClientOptions(usage.Options):
 
     def postOptions(self) -> None:
         """Refuse what cannot work."""
+        first = self.words[0] if self.words else ""
+        if "," in first and split_words(first.split(","))[0]:
+            raise usage.UsageError(f"{first}: addresses are words of their own, as in :7481 :7482")
         if not self.addresses:
             raise usage.UsageError("no address given, for instance :7481")
         if not self.words:

@@ -98,7 +98,7 @@ def load_machine(name: str) -> Any:
         sys.path.insert(0, folder)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"cannot import machine {module_name}: {told(error)}") from None
     for attribute in path.split("."):
         try:
@@ -109,11 +109,11 @@ def load_machine(name: str) -> Any:
         raise ValueError(f"machine {name} is not a class or function that makes a machine")
     try:
         return found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"machine {name} cannot be made: {told(error)}") from None
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Tell an exception of the user's code on one line, with the place it came from."""
     text = " ".join(str(error).split())
     if isinstance(error, ImportError) or (isinstance(error, FinnError) and text):

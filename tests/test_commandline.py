@@ -67,6 +67,14 @@ class OptionTests(SynchronousTestCase):
             self.assertEqual(raised.exception.code, USAGE, words)
             self.assertEqual(err.getvalue().count("\n"), 1, words)
 
+    def test_addresses_in_one_word(self) -> None:
+        """They are not taken for a command, nor for none; commas elsewhere say nothing."""
+        for words in (":1,:2 GET a", ":1 host:2,:3 GET a", ":1,GET a"):
+            with self.assertRaisesRegex(usage.UsageError, "addresses are words of their own"):
+                self.parse(*words.split())
+        self.assertEqual(self.parse(":1", "SET", "a", ":1,:2").words, ["SET", "a", ":1,:2"])
+        self.assertEqual(self.parse(":1", "odd,name").words, ["odd,name"])
+
     def test_usage_errors_are_twisteds(self) -> None:
         """Another program that uses these options gets the usual exception."""
         with self.assertRaises(usage.UsageError):

@@ -370,6 +370,15 @@ class LaunchTests(TapCase):
         self.assertIn("SyntaxError", self.machine_refused(f"{self.module}_bad:X"))
         self.assertIn("line 2", self.machine_refused(f"{self.module}_raise:X"))
 
+    def test_machines_that_end_the_process_are_refused_in_one_line(self) -> None:
+        """Else it would end with their code, and say nothing."""
+        self.write(f"{self.module}_exit.py", "raise SystemExit\n")
+        for name, text in (
+            ("sys:exit", "machine sys:exit cannot be made: SystemExit"),
+            (f"{self.module}_exit:X", f"SystemExit ({self.module}_exit.py, line 1)"),
+        ):
+            self.assertIn(text, self.machine_refused(name))
+
     def test_machines_that_cannot_be_run_are_refused_in_one_line(self) -> None:
         """What is no machine, and state that the default snapshot cannot keep."""
         for name, words in (
