@@ -14,6 +14,7 @@ and draw from any of them, whichever leads:
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from twisted.application import service, strports
@@ -24,7 +25,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 import finn
-from examples.ticket import Tickets
+
+# The machine is in ticket.py beside this file, which twistd does not run as a module of a package.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from ticket import Tickets
 
 PORT = int(os.environ.get("PORT", "7481"))
 WEB = int(os.environ.get("WEB", "8081"))

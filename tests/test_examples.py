@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -9,6 +15,7 @@ import finn
 from examples.clone import Clone
 from examples.ticket import Tickets
 from finn.testing.applier import FakeApplier
+from tests.source import ROOT
 
 
 class CloneTests(SynchronousTestCase):
@@ -51,6 +58,28 @@ class CloneTests(SynchronousTestCase):
         other = FakeApplier(Clone())
         other.restore(self.applier.snapshot())
         self.assertEqual(other.machine.keys, self.applier.machine.keys)
+
+
+class ApplicationTests(SynchronousTestCase):
+    """``tickets.tac``; that it runs is tested with real processes."""
+
+    def test_wherever_it_lies(self) -> None:
+        """It takes the machine that lies beside it, whatever folder twistd is run in."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        for name in ("tickets.tac", "ticket.py"):
+            shutil.copy(ROOT / "examples" / name, folder)
+        code = (
+            "from twisted.persisted.sob import loadValueFromFile\n"
+            f"node = loadValueFromFile({str(folder / 'tickets.tac')!r}, 'node')\n"
+            "import sys; print(sys.modules[type(node.host.machine).__module__].__file__)"
+        )
+        command = [sys.executable, "-c", code]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        result = subprocess.run(
+            command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual(result.stdout.strip(), str(folder / "ticket.py"), result.stderr)
 
 
 class TicketTests(SynchronousTestCase):
