@@ -228,7 +228,7 @@ def local(name: Any = None, /, **options: Any) -> Any:
     """Make a method a command of the node that got it, whatever the cluster does.
 
     Args and signature are those of ``write``; the method may be ``async`` or return a Deferred,
-    and ``call.conn`` is the client's connection.
+    which has the node's request timeout to fire, and ``call.conn`` is the client's connection.
     """
     return _decorator(Kind.LOCAL, name, options)
 

@@ -37,6 +37,44 @@ def answer(
     return later.addCallback(_encode, cmd, resp3).addErrback(_failed, cmd)
 
 
+class LateAnswer:
+    """The place of an answer that a machine's local command promised to give later.
+
+    Args:
+        connection: of the client.
+        cmd: the command.
+    """
+
+    __slots__ = ("_action", "_cmd", "_connection", "_slot")
+
+    def __init__(self, connection: Any, cmd: list[bytes]) -> None:
+        self._connection = connection
+        self._cmd = cmd
+        self._slot = connection.reserve(1)
+        self._action: Callable[[], None] | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a client waits for it."""
+        return self._slot.data is None and not self._connection.lost
+
+    def give(self, data: bytes) -> None:
+        """Answer, unless that was done already."""
+        if self._slot.data is None:
+            self._slot.fill(data)
+            if self._action is not None:
+                self._action()
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the answer is given."""
+        self._action = action
+
+    def give_up(self) -> None:
+        """Answer in the place of a machine that has not, in all the time that it had."""
+        if self.is_awaited:
+            self.give(_error(TimeoutError("the machine did not answer"), self._cmd))
+
+
 def _encode(value: Any, cmd: list[bytes], resp3: bool) -> bytes:
     if type(value) is Raw:
         return value.data

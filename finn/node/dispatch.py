@@ -21,7 +21,7 @@ from finn.errors import (
     WrongArity,
     error_text,
 )
-from finn.node.answering import answer
+from finn.node.answering import LateAnswer, answer
 from finn.node.builtin import BUILTIN, Builtin
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
@@ -388,7 +388,13 @@ class Dispatch:
     def _local(self, connection: Any, cmd: list[bytes], route: Any) -> None:
         call = self._node.reading.own_call(route.name, connection)
         args = cmd[1:] if route.convert is None else route.convert(cmd[1:])
-        self._answer(connection, lambda: route.run(call, *args), cmd)
+        data = answer(lambda: route.run(call, *args), cmd, connection)
+        if isinstance(data, Deferred):
+            late = LateAnswer(connection, cmd)
+            data.addCallback(late.give)
+            self._host.expect(late, self._node.now())
+        else:
+            connection.reply(data)
 
     def _builtin(self, connection: Any, cmd: list[bytes], builtin: Any) -> None:
         if builtin.manages and connection.restricted:

@@ -31,6 +31,7 @@ from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
     from finn.interfaces import IReader, IWriter
+    from finn.node.answering import LateAnswer
 
 NULL_RESP3 = null_reply(True)
 _NO_LIMIT = 1 << 62
@@ -141,7 +142,7 @@ class Host:
             )
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
-        self._expected: deque[tuple[float, OpaqueCall]] = deque()
+        self._expected: deque[tuple[float, OpaqueCall | LateAnswer]] = deque()
         self._many_expected = FEW_EXPECTED
         self._needs_tick: Any = getattr(machine, "needs_tick", None)
         self._routes: dict[bytes, Route] = {}
@@ -337,7 +338,7 @@ class Host:
             applier.end()
         return call
 
-    def expect(self, call: OpaqueCall, since: float) -> None:
+    def expect(self, call: OpaqueCall | LateAnswer, since: float) -> None:
         """Note that the machine may still have to answer a command that came at ``since``."""
         if call.is_awaited:
             expected = self._expected
@@ -347,8 +348,7 @@ class Host:
                 self._expected = expected
                 self._many_expected = max(FEW_EXPECTED, 2 * len(expected))
             expected.append((since, call))
-            assert call.reply is not None
-            call.reply.then(self._wake)
+            call.then(self._wake)
 
     def expire(self, before: float) -> None:
         """Answer for the machine what came before a time: its client would wait for ever."""
@@ -374,12 +374,13 @@ class Host:
             except BaseException as e:
                 reply.end_with_error(self._error_of(e, command))
 
-        value.addCallbacks(write, lambda f: reply.end_with_error(error_text(f.value)))
+        value.addCallbacks(write, lambda f: reply.end_with_error(self._error_of(f.value, command)))
 
     def _error_of(self, error: BaseException, command: list[bytes]) -> str:
         if isinstance(error, (UnknownCommand, WrongArity, CommandError)):
             return error_text(error)
-        self.log.failure("command {name} failed", name=command[0].decode("ascii", "replace"))
+        name = command[0].decode("ascii", "replace")
+        self.log.failure("command {name} failed", Failure(error), name=name)
         return f"ERR internal error: {type(error).__name__}"
 
     def mutate(self, command: list[bytes], now: int, seed: int, position: int) -> tuple[Any, bool]:

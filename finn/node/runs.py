@@ -349,6 +349,11 @@ class OpaqueCall:
         """Whether a client waits for the machine's answer."""
         return self.reply is not None and not self.reply.filled and not self.reply.is_lost
 
+    def then(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the machine has answered."""
+        if self.reply is not None:
+            self.reply.then(action)
+
     def give_up(self) -> None:
         """Answer in the place of a machine that has not, in all the time that it had."""
         if self.is_awaited:

@@ -57,9 +57,15 @@ class Odd(finn.Machine):
         return object()
 
     @finn.local("NEVER")
-    def never(self, call: finn.Call) -> Deferred[None]:
-        """Take for ever."""
-        return Deferred()
+    def never(self, call: finn.Call) -> Deferred[int]:
+        """Take for ever, or until the test ends it."""
+        self.promised: Deferred[int] = Deferred()
+        return self.promised
+
+    @finn.read("NUMBER")
+    def get_number(self, call: finn.Call) -> int:
+        """Tell the number."""
+        return self.number
 
     @finn.local("REFUSES")
     async def refuses(self, call: finn.Call) -> None:
@@ -182,6 +188,33 @@ class ExecuteTests(SynchronousTestCase):
             self.assertEqual(client.ask(name), f"-{text}\r\n".encode())
             self.assertEqual(len(self.flushLoggedErrors()), 2 if logged else 0)
 
+    def test_a_client_whose_local_command_never_answers(self) -> None:
+        """It is told so after the time of a request, and what it sent behind is answered."""
+        self.start(Odd)
+        client = Client(self.cluster, self.leader)
+        client.send("NEVER", "NUMBER", "PING")
+        self.cluster.advance(9)
+        self.assertEqual(client.received, b"")
+        self.cluster.advance(2)
+        answers = b"-ERR internal error: TimeoutError\r\n:0\r\n+PONG\r\n"
+        self.assertEqual(client.received, answers)
+        (logged,) = self.flushLoggedErrors(TimeoutError)
+        self.assertEqual(str(logged.value), "the machine did not answer")
+        self.cluster.machine(self.leader).promised.callback(7)
+        self.cluster.advance(0.1)
+        self.assertEqual(client.received, answers)
+
+    def test_a_local_command_that_answers_late(self) -> None:
+        """Its reply is written at once, and nothing is said of it later."""
+        self.start(Odd)
+        client = Client(self.cluster, self.leader)
+        client.send("NEVER", "PING")
+        self.cluster.advance(1)
+        self.cluster.machine(self.leader).promised.callback(7)
+        self.cluster.advance(0.001)
+        self.assertEqual(client.received, b":7\r\n+PONG\r\n")
+        self.cluster.advance(20)
+
     def test_a_local_command_that_never_answers(self) -> None:
         """It has begun, so it may have done anything."""
         self.start(Odd)
@@ -270,6 +303,22 @@ class ExecuteTests(SynchronousTestCase):
         self.cluster.advance(0.001)
         self.assertEqual(client.received, b"-ERR internal error: TypeError\r\n+PONG\r\n")
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_what_fails_late(self) -> None:
+        """The machine's log has it; clients are told no more than what kind of error it is."""
+        self.start(Counting)
+        client = Client(self.cluster, self.leader)
+        for error, text in (
+            (KeyError("inside"), b"ERR internal error: KeyError"),
+            (CommandError("NO not today"), b"NO not today"),
+        ):
+            client.transport.clear()
+            client.send("DEFER")
+            self.cluster.advance(0.1)
+            self.cluster.machine(self.leader).late.pop().errback(error)
+            self.cluster.advance(0.001)
+            self.assertEqual(client.received, b"-%b\r\n" % text)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_answers_that_came_are_forgotten(self) -> None:
         """However many come behind one that does not."""
