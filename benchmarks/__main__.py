@@ -160,5 +160,7 @@ if __name__ == "__main__":
     others = children()
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     finally:
         end_children(others)

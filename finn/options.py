@@ -105,9 +105,25 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"address {address!r}: write an IPv6 host in brackets")
-    if any(c.isspace() or not c.isprintable() for c in host):
+    if any(c.isspace() or not c.isprintable() for c in host) or not _is_name(host):
         raise ValueError(f"address {address!r} has a bad host name")
     return host or LOOPBACK, int(port)
+
+
+def _is_path(value: str | PathLike[str]) -> bool:
+    try:
+        return "\0" not in os.fsdecode(value)
+    except TypeError:
+        return False
+
+
+def _is_name(host: str) -> bool:
+    """Say whether a host can be looked up: no part of its name is empty, or too long."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 @dataclass
@@ -186,7 +202,7 @@ class NodeOptions:
             value = getattr(self, name)
             if name != "directory" and not value and isinstance(value, (str, type(None))):
                 continue  # left out
-            if not isinstance(value, (str, PathLike)) or not value or "\0" in os.fsdecode(value):
+            if not isinstance(value, (str, PathLike)) or not value or not _is_path(value):
                 raise ValueError(f"{name} must be a path, not {value!r}")
 
     def _check_numbers(self) -> None:

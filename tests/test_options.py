@@ -39,6 +39,8 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("must be a str", self.refused(join=[b":22399"]))
         self.assertIn("must be a str", self.refused(address=b":22399"))
         self.assertIn("no port", self.refused(join=["host"]))
+        for name in ("a..b", ".a", "a" * 64, "a b"):
+            self.assertIn("bad host name", self.refused(join=[f"{name}:1"]))
         NodeOptions(join=[":1", "host:2"]).check()
 
     def test_paths_and_flags(self) -> None:
@@ -51,6 +53,12 @@ class CheckTests(SynchronousTestCase):
             text = self.refused(directory=wrong)
             self.assertIn(f"directory must be a path, not {wrong!r}", text)
         self.assertIn("tls_ca must be a path", self.refused(tls_ca="\0"))
+
+        class Strange:
+            def __fspath__(self) -> int:
+                return 5
+
+        self.assertIn("directory must be a path", self.refused(directory=Strange()))
         NodeOptions(directory=pathlib.Path("data")).check()  # type: ignore[arg-type]
 
     def test_whole_numbers(self) -> None:

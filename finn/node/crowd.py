@@ -49,7 +49,7 @@ class CrowdDispatch:
             return self._write(connections, counts, commands, raw)
         assert route is self._ping
         for connection, count in zip(connections, counts, strict=True):
-            connection.answer(PONG_REPLY * count, count)
+            connection.answer(PONG_REPLY * count)
         return True
 
     def _write(
@@ -106,9 +106,8 @@ class CrowdDispatch:
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
     ) -> None:
         replies = self._node.reading.execute(commands, connections[0].resp3, counts)
-        parts = by_parts(replies, counts)
-        for connection, data, count in zip(connections, parts, counts, strict=True):
-            connection.answer(data, count)
+        for connection, data in zip(connections, by_parts(replies, counts), strict=True):
+            connection.answer(data)
 
     def _read_later(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands

@@ -27,6 +27,7 @@ from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, Transaction
 from finn.node.stopping import ending
+from finn.protocols.replies import FEW, MANY
 from finn.resp.commands import UniformCommands
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, pack_command
 from finn.table import CommandSpec, Kind
@@ -332,13 +333,13 @@ class Dispatch:
         node = self._node
         level = node.options.consistency
         total = 0
+        size = connection.portion
         while not connection.has_pending and node.reading.at_once(level, commands):
             # A slice at a time: a few bytes may ask for gigabytes, and take long.
-            size = connection.portion
             part = commands[:size] if len(commands) > size else commands
             replies = node.reading.execute(part, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
-            connection.reply(data, len(part))
+            connection.reply(data)
             if part is commands:
                 return
             commands = commands[size:]
@@ -346,6 +347,8 @@ class Dispatch:
             if whole and (total > LARGE_REPLIES or connection.full):
                 self.postpone(connection, commands)
                 return
+            # More of those that fit, but not all at once: the next may be larger.
+            size = max(FEW, min(2 * size, MANY, LARGE_REPLIES * size // len(data)))
         portion = connection.portion
         if whole and len(commands) > portion:
             self.postpone(connection, commands[portion:])

@@ -9,7 +9,7 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.errors import CommandError, FinnError, NotReady
+from finn.errors import CommandError, FinnError, NotReady, printable
 from finn.raft.configuration import Configuration, Member
 from finn.raft.core import Role
 from finn.raft.entries import CONFIGURATION, Entry, make_entry
@@ -24,6 +24,7 @@ FIRST_PAUSE = 0.1
 LAST_PAUSE = 2.0
 # What keeps a node from founding a cluster is said again after this time, seconds.
 SAY_AGAIN = 30.0
+GONE = ", and is gone since"
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
 KNOWN = "peer already known"
@@ -86,7 +87,8 @@ class Joining:
         node = self._node
         others = [a for a in node.options.join if a != node.options.address]
         doubts: dict[str, str] = {}
-        pause, said, said_at = FIRST_PAUSE, "", 0.0
+        said: set[tuple[str, bool]] = set()
+        pause, said_at = FIRST_PAUSE, 0.0
         while not self._stopped:
             for address in others:
                 try:
@@ -97,15 +99,19 @@ class Joining:
                         return False
                     doubts.pop(address, None)
                 except Exception as e:
-                    if address in doubts or not _is_nobody(e):
-                        doubts[address] = str(e) or type(e).__name__
+                    if not _is_nobody(e):
+                        text = str(e).rstrip(".") or type(e).__name__
+                        doubts[address] = printable(text.encode("utf-8", "replace"))
+                    elif address in doubts and not doubts[address].endswith(GONE):
+                        doubts[address] += GONE
                 if self._stopped:
                     return False
             if not doubts:
                 return True
-            text = "; ".join(f"{address}: {why}" for address, why in doubts.items())
-            if text != said or node.now() - said_at >= SAY_AGAIN:
-                said, said_at = text, node.now()
+            news = {(address, why.endswith(GONE)) for address, why in doubts.items()}
+            if news != said or node.now() - said_at >= SAY_AGAIN:
+                said, said_at = news, node.now()
+                text = "; ".join(f"{address}: {why}" for address, why in doubts.items())
                 self.log.warn(
                     "not founding a cluster, as others may have one and do not tell: {text}. "
                     "Asking them again; see that they run, with the same secret and TLS as this "

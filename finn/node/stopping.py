@@ -45,7 +45,8 @@ async def stop_node(node: Node) -> None:
     node.executing.fail_all()
     node.server.flush()
     # What a machine, or a command of the node, still owes: it has begun, and may do anything.
-    clients = node.server.close_all(encode_error(error_text(OutcomeUnknown("node is stopping"))))
+    too_late, refusal = OutcomeUnknown("node is stopping"), NotReady("ERR node is stopping")
+    clients = node.server.close_all(*[encode_error(error_text(e)) for e in (too_late, refusal)])
     node.wake_sleepers()
     links = node.links.stop()
     storage = Deferred.fromCoroutine(_close_storage(node))

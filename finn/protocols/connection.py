@@ -31,7 +31,7 @@ MODEST_BYTES = 64 * 1024  # of an incomplete command, kept whatever others have
 QUANTUM = 256  # commands of one client in a turn that are no burden to the others
 MIN_READ = 2048
 FIRST_READ = 8 * 1024  # until it is known how small the client's commands are
-MAX_READ = 256 * 1024
+MAX_READ = 64 * 1024
 AGAIN = 512  # postponed commands that are looked at in a turn
 MEMBER = b"RAFTLINK"
 HTTP = (b"post", b"host:")
@@ -233,7 +233,7 @@ class ClientConnection(ReplyPipeline):
             if size != self._command_size and (count > QUANTUM or self._reads_little):
                 self._balance(size)
         elif self._reads_little:
-            self._balance(len(data))
+            self._balance(1 if self._reader.inline else len(data))
         if raw is not data and self._reader.error is not None and not self._postponed:
             self._protocol_error()  # what was read as a whole has none
         if not self.authenticated:
@@ -374,6 +374,13 @@ class ClientConnection(ReplyPipeline):
                 self._protocol_error()
             self.resume("postponed")
         self.flush()
+
+    def refuse_postponed(self, data: bytes) -> None:
+        """Reply with ``data`` to every command that was not run yet, and forget it."""
+        if not self.closing:
+            for _ in self._postponed:
+                self.reply(data)
+        self._postponed.clear()
 
     # -- the sweep ----------------------------------------------------------------------------
 

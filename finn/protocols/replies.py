@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 FEW, MANY = 4, 64
 SMALL_REPLIES = 64 * 1024
-PORTION_BYTES = 256 * 1024  # of replies that are made together, if they are as the last ones
 
 
 class ReplyPipeline(Protocol):
@@ -25,12 +24,12 @@ class ReplyPipeline(Protocol):
         lost: nobody is answered any more; who only closes is still owed what came before.
         owed: bytes of replies not taken, as the factory knows them.
         portion: how many commands to run at a time when nobody knows how large their replies are:
-            more while the last ones were small.
+            more while they are small.
     """
 
     __slots__ = (
-        "closing", "factory", "lost", "owed", "portion", "_answered", "_closed_at", "_dirty",
-        "_out", "_output", "_paused", "_pending", "_queued", "_reading", "_slots",
+        "closing", "factory", "lost", "owed", "portion", "_closed_at", "_dirty", "_out",
+        "_output", "_paused", "_pending", "_queued", "_reading", "_slots",
     )  # fmt: skip
     factory: ClientFactory
 
@@ -38,7 +37,6 @@ class ReplyPipeline(Protocol):
         self.factory = factory
         self.closing = self.lost = False
         self._out: list[bytes] = []  # may be written
-        self._answered = 0  # commands whose replies these are
         self._slots: deque[Slot | bytes | None] = deque()  # None: the end, nothing follows it
         self._pending = 0  # commands that the slots stand for
         self._queued = 0  # bytes in both
@@ -52,24 +50,23 @@ class ReplyPipeline(Protocol):
 
     # -- replies ------------------------------------------------------------------------------
 
-    def reply(self, data: bytes, count: int = 1) -> None:
-        """Give the reply of the next command, or of the next ``count`` ones."""
+    def reply(self, data: bytes) -> None:
+        """Give the reply of the next command or commands."""
         self._queued += len(data)
         if self._slots:
             self._pending += 1
             self._slots.append(data)
         else:
             self._out.append(data)
-            self._answered += count
 
-    def answer(self, data: bytes, count: int) -> None:
+    def answer(self, data: bytes) -> None:
         """Reply and write it at once; a connection that cannot write is dropped."""
         try:
             if self._slots or self._out:
-                self.reply(data, count)
+                self.reply(data)
                 self.flush()
                 return
-            self._write(data, count)
+            self._write(data)
             if self._output.unsent:
                 self._account()
                 self._bound()
@@ -132,13 +129,11 @@ class ReplyPipeline(Protocol):
             if isinstance(head, bytes):
                 out.append(head)
                 self._pending -= 1
-                self._answered += 1
             elif head.data is None:
                 break
             else:
                 out.append(head.data)
                 self._pending -= head.count
-                self._answered += head.count
             slots.popleft()
         if out:
             self._write_out()
@@ -163,13 +158,11 @@ class ReplyPipeline(Protocol):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._queued -= len(data)
-        count, self._answered = self._answered, 0
-        self._write(data, count)
+        self._write(data)
 
-    def _write(self, data: bytes, count: int) -> None:
-        size = len(data)
-        if size > SMALL_REPLIES:
-            self.portion = max(FEW, min(MANY, PORTION_BYTES * count // size))
+    def _write(self, data: bytes) -> None:
+        if len(data) > SMALL_REPLIES:
+            self.portion = FEW
         elif self.portion < MANY:
             self.portion *= 2
         self._output.write(data)

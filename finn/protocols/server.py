@@ -260,11 +260,12 @@ class ClientFactory(Factory):
 
     # -- the end ------------------------------------------------------------------------------
 
-    def close_all(self, too_late: bytes = b"") -> Deferred[None]:
+    def close_all(self, too_late: bytes = b"", refusal: bytes = b"") -> Deferred[None]:
         """Close every connection after its replies; those that do not close are dropped.
 
         Args:
             too_late: the reply of commands that wait for theirs; without it they go on waiting.
+            refusal: the reply of those that were postponed.
 
         Returns:
             Fires when none is left.
@@ -273,6 +274,7 @@ class ClientFactory(Factory):
         for connection in list(self._all):
             if too_late:
                 connection.answer_open(too_late)
+                connection.refuse_postponed(refusal)
             connection.close_after_flush()
             connection.flush()
         if not self._all:

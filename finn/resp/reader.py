@@ -91,6 +91,11 @@ class CommandReader:
         """No command is incomplete."""
         return self._strict.idle
 
+    @property
+    def inline(self) -> bool:
+        """Inline commands or blank lines were among the bytes that were read last."""
+        return self._strict.inline
+
     def set_limits(self, limits: ReaderLimits) -> None:
         """Change the bounds, for instance once a client has authenticated."""
         self._strict.limits = limits

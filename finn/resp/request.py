@@ -36,8 +36,10 @@ def encode_words(words: Sequence[Word], limits: ReaderLimits = _LIMITS) -> list[
 def _encoded(word: object) -> bytes:
     if isinstance(word, bytes):
         return word
-    if isinstance(word, (str, int)):
-        return str(word).encode()
+    if isinstance(word, str):
+        return word.encode()  # not what a subclass makes of str()
+    if isinstance(word, int):
+        return b"%d" % word
     if isinstance(word, float):
         return format_float(word)
     kind = type(word).__name__

@@ -329,7 +329,7 @@ CROWDS = (
     ),
     mutant(
         "answer-says-nothing-of-its-size", "7.8", _REPLIES,
-        "            self._write(data, count)\n            if",
+        "            self._write(data)\n            if",
         "            self._output.write(data)\n            if",
         _LARGE + "portions",
     ),

@@ -181,15 +181,12 @@ MEMBERSHIP = (
     ),
     mutant(
         "refusal-is-nobody", "4.7", "finn/node/joining.py",
-        "if address in doubts or not _is_nobody(e):", "if False:",
+        "if not _is_nobody(e):", "if False:",
         _DOUBTS + "with_too_many_clients", _DOUBTS + "that_are_silent",
     ),
     mutant(
         "restarted-member-is-nobody", "4.7", "finn/node/joining.py",
-        "if address in doubts or not _is_nobody(e):",
-        "if _is_nobody(e):\n"
-        "                        doubts.pop(address, None)\n"
-        "                    else:",
+        "doubts[address] += GONE", "del doubts[address]",
         _DOUBTS + "that_are_restarted",
     ),
     mutant(

@@ -110,7 +110,8 @@ class Doubts(SynchronousTestCase):
         self.assert_waits(cluster, 5)
         for member in (1, 2):
             cluster.crash(member)
-        self.assert_waits(cluster, 5, "10.0.0.2:7481: Connection was refused")
+        why = "10.0.0.2:7481: ERR max number of clients reached, and is gone since; 10.0.0.3"
+        self.assert_waits(cluster, 5, why)
         for member in (1, 2):
             cluster.computers[member].start()
         self.assert_joins(cluster)

@@ -52,18 +52,20 @@ class Large(CrowdCase):
             self.assertEqual(found, [small * 3, small + large, small * 2])
             self.assertEqual(sizes, [3, 4], level)
 
-    def test_a_portion_is_as_large_as_the_last_replies_allow(self) -> None:
-        """Kilobytes are made many at a time, and whoever gets one large reply is careful again."""
+    def test_portions_grow_with_a_pipeline(self) -> None:
+        """Kilobytes are made more and more at a time, up to a bound; megabytes few."""
         sizes = self.start_large(MEDIUM)
         self.cluster.execute("SET", "kM", b"x" * 8192)
         client = self.crowd.clients[0]
         client.protocol.portion = FEW
-        for expected in ([FEW] * 8, [31, 1], [31, 1]):
+        for name, count, expected in (
+            ("kM", 70, [4, 8, 16, 31, 4, 7]),
+            ("kM", 16, [4, 8, 4]),
+            ("kL", 9, [4, 4, 1]),
+        ):
             sizes.clear()
-            client.ask(*["GET kM"] * 32, replies=32)
+            client.ask(*[f"GET {name}"] * count)
             self.assertEqual(sizes, expected)
-        client.ask("GET kL", replies=1)
-        self.assertEqual(client.protocol.portion, FEW)
 
     def test_a_portion_has_a_bound(self) -> None:
         """However small the replies are."""

@@ -14,6 +14,7 @@ from finn.interfaces import IMachine
 from finn.node.host import FEW_EXPECTED
 from finn.node.service import Node
 from finn.options import Consistency, Durability
+from finn.protocols.replies import FEW
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
 
@@ -444,6 +445,8 @@ class ExecuteTests(SynchronousTestCase):
         client, other = (Client(self.cluster, self.leader) for _ in range(2))
         client.send(*commands, "PING")
         other.send(*commands, "QUIT")
+        many = Client(self.cluster, self.leader)
+        many.send(*commands, *["PING"] * 9)
         self.cluster.advance(0.1)
         stopped = self.nodes[0].stopService()
         self.cluster.wait_until(lambda: client.transport.disconnecting)
@@ -453,6 +456,10 @@ class ExecuteTests(SynchronousTestCase):
         unknown = b"-UNKNOWN node is stopping\r\n" * len(commands)
         self.assertEqual(client.received, unknown + b"+PONG\r\n")
         self.assertEqual(other.received, unknown + b"+OK\r\n")
+        # Those that were postponed have not run.
+        done = FEW - len(commands)
+        refused = b"-ERR node is stopping\r\n" * (9 - done)
+        self.assertEqual(many.received, unknown + b"+PONG\r\n" * done + refused)
 
     def test_contexts(self) -> None:
         """What a command keeps for its connection is seen by no other, and by no other node."""

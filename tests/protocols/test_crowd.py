@@ -45,7 +45,7 @@ class Crowds(SynchronousTestCase):
     def answer(self, clients: Any, counts: Any) -> bool:
         """Tell each client how many commands it sent."""
         for client, count in zip(clients, counts, strict=True):
-            client.answer(b":%d\r\n" % count, count)
+            client.answer(b":%d\r\n" % count)
         return True
 
     def send(self, *pieces: bytes) -> None:
@@ -412,19 +412,19 @@ class Crowds(SynchronousTestCase):
         """An answer waits for those before it."""
         first = self.clients[0]
         slot = first.reserve()
-        first.answer(b"+second\r\n", 1)
+        first.answer(b"+second\r\n")
         self.assertEqual(self.replies()[0], b"")
         slot.fill(b"+first\r\n")
         first.flush()
         self.assertEqual(self.replies()[0], b"+first\r\n+second\r\n")
         first.reply(b"+third\r\n")
-        first.answer(b"+fourth\r\n", 1)
+        first.answer(b"+fourth\r\n")
         self.assertEqual(self.replies()[0], b"+first\r\n+second\r\n+third\r\n+fourth\r\n")
 
     def test_an_answer_that_is_not_taken_is_owed(self) -> None:
         """It counts as any other reply."""
         first = self.clients[0]
         first._output.pauseProducing()
-        first.answer(b"x" * 300_000, 1)
+        first.answer(b"x" * 300_000)
         self.assertEqual(self.factory.owed_bytes, 300_000)
         self.assertTrue(self.transports[0].paused)

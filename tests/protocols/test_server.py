@@ -326,6 +326,14 @@ class Backpressure(SynchronousTestCase):
         self.connection.dataReceived(b"*2\r\n$4\r\nECHO\r\n$4000\r\n" + b"x" * 4000 + b"\r\n")
         self.assertEqual(self.transport.bufferSize, connection_module.MAX_READ)
 
+    def test_blank_lines_are_read_in_smaller_chunks(self) -> None:
+        """They are no commands, and take as long as if they were."""
+        self.transport.bufferSize = 64 * 1024
+        self.connection.dataReceived(b"\v\r\n" + b"\n" * 4000)
+        self.assertEqual(self.transport.bufferSize, connection_module.MIN_READ)
+        self.connection.dataReceived(b"*2\r\n$4\r\nECHO\r\n$40000\r\n" + b"x" * 20_000)
+        self.assertEqual(self.transport.bufferSize, connection_module.MAX_READ)
+
 
 class Deadlines(SynchronousTestCase):
     """Every wait of or for a client ends."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.resp.reader import CommandReader
@@ -18,6 +20,11 @@ class RequestTests(SynchronousTestCase):
         words = [b"SET", "\N{SNOWMAN}", -5, 1.5, 2.0]
         self.assertEqual(encode_words(words), [b"SET", b"\xe2\x98\x83", b"-5", b"1.5", b"2"])
         self.assertEqual(encode_words([]), [])
+
+        class Named(str, enum.Enum):
+            ONE = "one"
+
+        self.assertEqual(encode_words([Named.ONE, True]), [b"one", b"1"])
 
     def test_what_is_no_word(self) -> None:
         """It is refused, not made text of."""
