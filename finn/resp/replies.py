@@ -34,7 +34,13 @@ def encode_bulks(values: Sequence[bytes]) -> bytes:
     """Encode bulk strings one behind another."""
     sizes = set(map(len, values))
     if len(sizes) == 1:
-        return (b"$%d\r\n%%b\r\n" % sizes.pop()) * len(values) % tuple(values)
+        # Of equal sizes, as counters and hashes are: joined at once, without growing on the way.
+        head = b"$%d\r\n" % sizes.pop()
+        pieces = [b"\r\n" + head] * (2 * len(values) + 1)
+        pieces[0] = head
+        pieces[1::2] = values
+        pieces[-1] = b"\r\n"
+        return b"".join(pieces)
     return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
 
 
