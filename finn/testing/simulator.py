@@ -193,8 +193,8 @@ class Simulation:
 
     def _newest(self) -> Any:
         """Return the newest configuration that any running node knows, or if none does, knew."""
-        last = [c.node.raft for c in self.computers if c.runs]
-        cores = self._cores() or [raft for raft in last if raft is not None]
+        drivers = [c.node.driver for c in self.computers if c.runs]
+        cores = self._cores() or [driver.raft for driver in drivers if driver is not None]
         known = [raft.configuration for raft in cores]
         return max(known, key=lambda configuration: configuration.index, default=None)
 

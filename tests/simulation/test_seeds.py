@@ -40,6 +40,7 @@ PINNED = {
     880021: "a disk failed after its node was to be replaced",
     440122: "the only member that a newcomer was told of moved",
     82000216: "a disk was emptied before the removal of its node was committed",
+    1520345271: "an operator who knew nobody, as all were stopped, founded another cluster",
     70030047: "a leader that had removed itself looked for ever whether a read can be served",
     1: "five thousand events of everything",
     2: "the same",
