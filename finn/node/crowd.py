@@ -87,10 +87,11 @@ class CrowdDispatch:
             if node.now() > time_is_up:
                 self._postpone(clients, parts, part)
             elif node.reading.at_once(level, part):
-                self._read_now(clients, parts, part)
+                last = first + self._read_now(clients, parts, part)
             else:
                 self._read_later(clients, parts, part)
-            first, begin = last, end
+            begin += sum(counts[first:last])
+            first = last
         return True
 
     def _postpone(
@@ -104,10 +105,22 @@ class CrowdDispatch:
 
     def _read_now(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
-    ) -> None:
-        replies = self._node.reading.execute(commands, connections[0].resp3, counts)
-        for connection, data in zip(connections, by_parts(replies, counts), strict=True):
-            connection.answer(data)
+    ) -> int:
+        """Serve reads up to a bound of bytes, and return of how many clients: one at least."""
+        replies, done = self._node.reading.execute_some(commands, connections[0].resp3, counts)
+        if done == len(commands):
+            for connection, data in zip(connections, by_parts(replies, counts), strict=True):
+                connection.answer(data)
+            return len(connections)
+        served = begin = 0
+        while begin < done:
+            connection, end = connections[served], begin + counts[served]
+            connection.reply(b"".join(replies[begin:end]))
+            if end > done:
+                self._node.dispatch.postpone(connection, commands[done:end])
+            connection.flush()
+            served, begin = served + 1, end
+        return served
 
     def _read_later(
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands

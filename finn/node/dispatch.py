@@ -27,7 +27,7 @@ from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, Transaction
 from finn.node.stopping import ending
-from finn.protocols.replies import FEW, MANY
+from finn.protocols.replies import LARGE_REPLIES, MANY
 from finn.resp.commands import UniformCommands
 from finn.resp.replies import PONG_REPLY, QUEUED_REPLY, encode_error, pack_command
 from finn.table import CommandSpec, Kind
@@ -41,8 +41,6 @@ WRITE = int(Kind.WRITE)
 READ = int(Kind.READ)
 LOCAL = int(Kind.LOCAL)
 OPAQUE = int(Kind.OPAQUE)
-# Bytes of replies that one connection gets in a turn, and one portion.
-LARGE_REPLIES = 256 * 1024
 _GROUPED = (WRITE, READ)
 
 
@@ -337,18 +335,17 @@ class Dispatch:
         while not connection.has_pending and node.reading.at_once(level, commands):
             # A slice at a time: a few bytes may ask for gigabytes, and take long.
             part = commands[:size] if len(commands) > size else commands
-            replies = node.reading.execute(part, connection.resp3)
+            replies, done = node.reading.execute_some(part, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
-            if part is commands:
+            if done == len(commands):
                 return
-            commands = commands[size:]
+            commands = commands[done:]
             total += len(data)
             if whole and (total > LARGE_REPLIES or connection.full):
                 self.postpone(connection, commands)
                 return
-            # More of those that fit, but not all at once: the next may be larger.
-            size = max(FEW, min(2 * size, MANY, LARGE_REPLIES * size // len(data)))
+            size = min(2 * size, MANY)
         portion = connection.portion
         if whole and len(commands) > portion:
             self.postpone(connection, commands[portion:])

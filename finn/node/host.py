@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
@@ -12,9 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.declarative import NOWHERE, Call, Machine, check_state, command_random, machine_commands
+from finn.declarative import NOWHERE, Call, Machine, check_state, machine_commands
 from finn.errors import BadMachine, CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
+from finn.node.applier import OpaqueApplier
 from finn.node.runs import OpaqueCall
 from finn.node.slot import SlotConnection
 from finn.resp.commands import UniformCommands
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from finn.node.answering import LateAnswer
 
 NULL_RESP3 = null_reply(True)
-_NO_LIMIT = 1 << 62
+NO_LIMIT = 1 << 62
 _BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
 FEW_EXPECTED = 64  # late answers that are not looked through for those that came
@@ -57,58 +57,11 @@ class Route:
     def __init__(self, spec: CommandSpec) -> None:
         self.kind = int(spec.kind)
         self.low = spec.min_args + 1
-        self.high = _NO_LIMIT if spec.max_args < 0 else spec.max_args + 1
+        self.high = NO_LIMIT if spec.max_args < 0 else spec.max_args + 1
         self.convert = spec.convert
         self.run: Callable[..., Any] = spec.run or _marker
         self.spec = spec
         self.name = spec.name
-
-
-class OpaqueApplier:
-    """The ``IApplier`` of an ``IMachine``: notes what the command asks for."""
-
-    def __init__(self, log: Logger) -> None:
-        self.log = log
-        self.now = 0
-        self._seed = 0
-        self._position = 0
-        self._random: random.Random | None = None
-        self._call: OpaqueCall | None = None
-
-    @property
-    def random(self) -> random.Random:
-        """Replicated random source of the command being run."""
-        if self._random is None:
-            self._random = command_random(self._seed, self._position)
-        return self._random
-
-    def begin(self, call: OpaqueCall, now: int, seed: int, position: int) -> None:
-        """Start a command: ``apply`` will fill ``call``."""
-        self._call = call
-        self.now = now
-        self._seed = seed
-        self._position = position
-        self._random = None
-
-    def apply(
-        self,
-        conn: Any,
-        cmd: list[bytes],
-        mutate: Callable[[], Any] | None,
-        respond: Callable[[Any], None] | None,
-    ) -> Deferred[Any]:
-        call = self._call
-        if call is None or call.asked:
-            raise RuntimeError("apply is called once per command, before command() returns")
-        call.asked = True
-        call.mutate = mutate
-        call.respond = respond
-        call.result = Deferred()
-        return call.result
-
-    def end(self) -> None:
-        """The command returned: ``apply`` is no longer allowed."""
-        self._call = None
 
 
 class Host:
@@ -174,7 +127,8 @@ class Host:
         replies: list[bytes] | None,
         resp3: bool,
         parts: Sequence[int] | None = None,
-    ) -> None:
+        limit: int = NO_LIMIT,
+    ) -> int:
         """Run commands of a declarative machine, one after another.
 
         Args:
@@ -182,16 +136,20 @@ class Host:
             replies: receives the replies, those of ``UniformCommands`` perhaps in one piece for
                 each of the ``parts``; None where nobody waits for them.
             parts: how many commands each of several clients sent; None: one sent them all.
+            limit: bytes of replies after which no more commands are run; for reads.
+
+        Returns:
+            How many commands were run. If not all, each has a reply of its own.
         """
-        if type(commands) is UniformCommands and self._run_together(
-            commands, call, replies, resp3, parts
-        ):
-            return
-        # One pass through here is most of what a command costs. What the neighbours of a command
-        # share is looked up once, known shapes are called without packing arguments, and the
-        # commonest results are encoded in place.
+        if type(commands) is UniformCommands:
+            count = self._run_together(commands, call, replies, resp3, parts, limit)
+            if count:
+                return count
+        # One pass through here is most of what a command costs: what neighbours share is looked up
+        # once, known shapes need no packing of arguments, the commonest results are encoded here.
         null = NULL_RESP3 if resp3 else NULL_REPLY
         name = b""
+        begin = position
         for cmd in commands:
             if cmd[0] != name:
                 name = cmd[0]
@@ -212,22 +170,25 @@ class Host:
                 if replies is None:
                     continue
                 if value is OK:
-                    replies.append(OK_REPLY)
+                    reply = OK_REPLY
                 elif type(value) is bytes:
-                    replies.append(b"$%d\r\n%b\r\n" % (len(value), value))
+                    reply = b"$%d\r\n%b\r\n" % (len(value), value)
                 elif value is None:
-                    replies.append(null)
+                    reply = null
                 else:
-                    replies.append(encode_value(value, resp3))
+                    reply = encode_value(value, resp3)
             except CommandError as e:
-                if replies is not None:
-                    replies.append(encode_error(error_text(e)))
+                reply = encode_error(error_text(e))
             except (MemoryError, RecursionError):
                 raise
             except Exception as e:
                 reply = self._failed(route, e)
-                if replies is not None:
-                    replies.append(reply)
+            if replies is not None:
+                replies.append(reply)
+                limit -= len(reply)
+                if limit <= 0:
+                    break
+        return position - begin
 
     def _run_together(
         self,
@@ -236,8 +197,9 @@ class Host:
         replies: list[bytes] | None,
         resp3: bool,
         parts: Sequence[int] | None,
-    ) -> bool:
-        """Run commands of one name by their ``pipelined``; False: they are to be run one by one.
+        limit: int,
+    ) -> int:
+        """Run commands of one name by their ``pipelined``; 0: they are to be run one by one.
 
         How many come together differs between nodes. So a write that fails on the way leaves states
         that differ: its error is not caught, and ends the node.
@@ -245,7 +207,7 @@ class Host:
         route = self._routes.get(commands.name) or self._known(commands.name)
         pipelined = route.spec.pipelined
         if pipelined is None or commands.width != route.spec.min_args:
-            return False
+            return 0
         call.name = route.name
         call.position = NOWHERE
         try:
@@ -258,32 +220,48 @@ class Host:
                 raise
             if not isinstance(e, CommandError):
                 self._failed(route, e)
-            return False
-        if replies is not None:
-            replies += self._encode_all(route, values, parts or [len(commands)], resp3)
-        return True
-
-    def _encode_all(
-        self, route: Route, values: Sequence[Any], parts: Sequence[int], resp3: bool
-    ) -> list[bytes]:
-        """Encode the results of so many commands, in one piece for each part if they are common."""
-        count = sum(parts)
+            return 0
+        count = len(commands)
+        if replies is None:
+            return count
         if len(values) != count:
             error = ValueError(f"{len(values)} results of {count} commands")
-            return [self._failed(route, error)] * count
+            replies += [self._failed(route, error)] * count
+            return count
         if values[0] is OK and values.count(OK) == count:
-            return [OK_REPLY * size for size in parts]
+            replies += [OK_REPLY * size for size in parts or [count]]
+            return count
         kinds = {*map(type, values)}
-        if kinds == _BYTES and len(parts) < count:
+        if kinds <= _BYTES_OR_NONE and sum(map(len, filter(None, values))) <= limit:
+            replies += self._encode_strings(values, kinds, parts or [count], resp3)
+            return count
+        return self._encode_within(route, values, replies, resp3, limit)
+
+    def _encode_strings(
+        self, values: Sequence[Any], kinds: set[type], parts: Sequence[int], resp3: bool
+    ) -> list[bytes]:
+        """Encode results that are strings, or missing; in one piece for each part if none is."""
+        if kinds == _BYTES and len(parts) < len(values):
             rest = iter(values)
             return [encode_bulks([*islice(rest, size)]) for size in parts]
-        if kinds <= _BYTES_OR_NONE:
-            null = NULL_RESP3 if resp3 else NULL_REPLY
-            return [
-                null if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
-                for value in values
-            ]
-        return [self._encode(route, value, resp3) for value in values]
+        null = NULL_RESP3 if resp3 else NULL_REPLY
+        return [
+            null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values
+        ]
+
+    def _encode_within(
+        self, route: Route, values: Sequence[Any], replies: list[bytes], resp3: bool, limit: int
+    ) -> int:
+        """Encode any results up to a limit, and return how many."""
+        done = 0
+        for value in values:
+            reply = self._encode(route, value, resp3)
+            replies.append(reply)
+            done += 1
+            limit -= len(reply)
+            if limit <= 0:
+                break
+        return done
 
     def _encode(self, route: Route, value: Any, resp3: bool) -> bytes:
         try:

@@ -9,9 +9,11 @@ from twisted.python.failure import Failure
 
 from finn.declarative import Call
 from finn.errors import DeadlinePassed, NotLeader, NotReady, OutcomeUnknown, Removed
+from finn.node.host import NO_LIMIT
 from finn.node.reads import Reads
 from finn.node.runs import OpaqueRun, Run, Transaction, Waiter
 from finn.options import Consistency
+from finn.protocols.replies import LARGE_REPLIES
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -168,12 +170,33 @@ class Reading(Reads):
 
         A read that fails in whatever way is an error of its own: it changed nothing.
         """
+        return self.execute_some(commands, resp3, parts, NO_LIMIT)[0]
+
+    def execute_some(
+        self,
+        commands: Sequence[list[bytes]],
+        resp3: bool,
+        parts: Sequence[int] | None = None,
+        limit: int = LARGE_REPLIES,
+    ) -> tuple[list[bytes], int]:
+        """Like ``execute``, but stop at the first reply with which they are ``limit`` bytes.
+
+        Returns:
+            The replies, and of how many commands they are: one at least.
+        """
         replies: list[bytes] = []
         try:
-            self._node.host.execute(commands, self.call(), 0, replies, resp3, parts)
-            return replies
+            host = self._node.host
+            return replies, host.execute(commands, self.call(), 0, replies, resp3, parts, limit)
         except BaseException:
-            return [self._execute_alone(command, resp3) for command in commands]
+            replies.clear()
+            for command in commands:
+                reply = self._execute_alone(command, resp3)
+                replies.append(reply)
+                limit -= len(reply)
+                if limit <= 0:
+                    break
+            return replies, len(replies)
 
     def _execute_alone(self, command: list[bytes], resp3: bool) -> bytes:
         host = self._node.host

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FEW, MANY = 4, 64
 SMALL_REPLIES = 64 * 1024
+LARGE_REPLIES = 256 * 1024
+"""Bytes of replies that one connection gets in a turn, and one portion."""
 
 
 class ReplyPipeline(Protocol):
@@ -161,7 +163,7 @@ class ReplyPipeline(Protocol):
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        if len(data) > SMALL_REPLIES:
+        if len(data) > LARGE_REPLIES:
             self.portion = FEW
         elif self.portion < MANY:
             self.portion *= 2

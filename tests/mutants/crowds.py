@@ -57,8 +57,8 @@ CROWDS = (
     ),
     mutant(
         "crowd-speaks-the-older-protocol-only", "6.2", _HOST,
-        "            null = NULL_RESP3 if resp3 else NULL_REPLY\n            return [",
-        "            null = NULL_REPLY\n            return [",
+        "        null = NULL_RESP3 if resp3 else NULL_REPLY\n        return [",
+        "        null = NULL_REPLY\n        return [",
         _READS + "the_newer_protocol",
     ),
     mutant(
@@ -100,8 +100,8 @@ CROWDS = (
     ),
     mutant(
         "crowd-gets-the-replies-of-its-first", "6.2", _CROWD,
-        "execute(commands, connections[0].resp3, counts)",
-        "execute(commands, connections[0].resp3)",
+        "execute_some(commands, connections[0].resp3, counts)",
+        "execute_some(commands, connections[0].resp3)",
         _READS + "with_a_lease_nobody_waits",
     ),
     mutant(
@@ -191,8 +191,8 @@ CROWDS = (
     ),
     mutant(
         "read-that-fails-ends-its-neighbours", "6.2", "finn/node/reading.py",
-        "            return [self._execute_alone(command, resp3) for command in commands]",
-        "            raise",
+        "            replies.clear()\n",
+        "            raise\n",
         _OTHERS + "reads_that_would_end_a_node",
     ),
     mutant(
@@ -326,6 +326,26 @@ CROWDS = (
         "crowd-is-one-portion", "7.8", _CROWD,
         "if end + counts[last] - begin > portion:", "if False:",
         _LARGE + "portions",
+    ),
+    mutant(
+        "reads-run-on-behind-a-large-reply", "7.8", _HOST,
+        "                limit -= len(reply)\n", "",
+        _LARGE + "large_replies_behind_small_ones",
+    ),
+    mutant(
+        "large-results-are-replies-all-at-once", "7.8", _HOST,
+        "sum(map(len, filter(None, values))) <= limit", "True",
+        _LARGE + "large_replies_behind_small_ones",
+    ),
+    mutant(
+        "reads-one-by-one-have-no-bound", "7.8", "finn/node/reading.py",
+        "                limit -= len(reply)\n", "",
+        _LARGE + "large_replies_of_reads_that_fail",
+    ),
+    mutant(
+        "rest-of-a-client-in-a-crowd-is-lost", "6.2", _CROWD,
+        "            if end > done:", "            if False:",
+        _LARGE + "clients_of_a_crowd_whose_replies_do_not_fit",
     ),
     mutant(
         "answer-says-nothing-of-its-size", "7.8", _REPLIES,

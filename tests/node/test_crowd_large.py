@@ -8,6 +8,7 @@ from finn.node import crowd as crowd_module
 from finn.options import Consistency
 from finn.protocols.crowd import LONGEST
 from finn.protocols.replies import FEW, MANY
+from finn.resp.commands import UniformCommands
 from tests.node.crowds import HIGH, MEDIUM, bulk
 from tests.node.test_crowd import CrowdCase
 
@@ -16,17 +17,17 @@ class Large(CrowdCase):
     """Replies that are so large that only a few are made at a time."""
 
     def start_large(self, level: Consistency) -> list[int]:
-        """Return a list that gets how many commands are run at a time."""
+        """Return a list that gets how many commands are answered at a time."""
         crowd = self.start(level)
-        self.cluster.execute("SET", "kL", b"x" * 100_000)
+        self.cluster.execute("SET", "kL", b"x" * 300_000)
         self.fill("SET kS v")
         sizes: list[int] = []
         host: Any = crowd.node.host
         execute = host.execute
 
-        def note(commands: Any, *rest: Any) -> None:
-            sizes.append(len(commands))
-            execute(commands, *rest)
+        def note(*args: Any) -> Any:
+            sizes.append(execute(*args))
+            return sizes[-1]
 
         self.patch(host, "execute", note)
         return sizes
@@ -35,14 +36,18 @@ class Large(CrowdCase):
         """As small as the smallest of the clients': who got a large reply gets few at a time."""
         for level in (MEDIUM, HIGH):
             sizes = self.start_large(level)
-            small, large = bulk(b"v"), bulk(b"x" * 100_000)
+            small, large = bulk(b"v"), bulk(b"x" * 300_000)
             self.assertEqual(self.crowd.ask(*["GET kS"] * 6), [small] * 6)
             self.assertEqual(self.crowd.ask(*["GET kL"] * 6), [large] * 6)
             for _ in range(2):
                 self.assertEqual(self.crowd.ask(*["GET kL", "GET kS"] * 3), [large, small] * 3)
             self.assertEqual(self.crowd.ask(*["GET kS"] * 6), [small] * 6)
             self.assertEqual(self.crowd.ask(*["GET kS"] * 6), [small] * 6)
-            self.assertEqual(sizes, [6, 6, 4, 2, 4, 2, 4, 2, 6], level)
+            expected = [6, 6, 4, 2, 4, 2, 4, 2, 6]
+            if level is MEDIUM:
+                # Read at once, so none is made beyond the first that is large enough.
+                expected = [6, *[1] * 6, *[1, 2, 2, 1] * 2, 4, 2, 6]
+            self.assertEqual(sizes, expected, level)
             sizes.clear()
             for client in self.crowd.clients[1:]:
                 client.protocol.portion = MANY
@@ -50,22 +55,80 @@ class Large(CrowdCase):
             pieces = ("GET kS;GET kS;GET kS", "GET kS;GET kL", "GET kS;GET kS")
             found = self.crowd.ask(*pieces)
             self.assertEqual(found, [small * 3, small + large, small * 2])
-            self.assertEqual(sizes, [3, 4], level)
+            self.assertEqual(sizes, [3, 2, 2] if level is MEDIUM else [3, 4], level)
 
     def test_portions_grow_with_a_pipeline(self) -> None:
-        """Kilobytes are made more and more at a time, up to a bound; megabytes few."""
+        """Kilobytes are made more and more at a time, up to a bound; what is larger one by one."""
         sizes = self.start_large(MEDIUM)
         self.cluster.execute("SET", "kM", b"x" * 8192)
         client = self.crowd.clients[0]
         client.protocol.portion = FEW
         for name, count, expected in (
-            ("kM", 70, [4, 8, 16, 31, 4, 7]),
-            ("kM", 16, [4, 8, 4]),
-            ("kL", 9, [4, 4, 1]),
+            ("kM", 70, [4, 8, 16, 32, 4, 6]),
+            ("kM", 16, [8, 8]),
+            ("kM", 16, [16]),
+            ("kL", 9, [1] * 9),
         ):
             sizes.clear()
             client.ask(*[f"GET {name}"] * count)
             self.assertEqual(sizes, expected)
+
+    def test_large_replies_behind_small_ones(self) -> None:
+        """None is made beyond the first that is large enough, however small the last ones were."""
+        sizes = self.start_large(MEDIUM)
+        client = self.crowd.clients[0]
+        large = bulk(b"x" * 300_000)
+        for read, reply in (
+            ("GET kL", large),
+            ("MGET kL", b"*1\r\n" + large),
+            ("GETRANGE kL 0 -1", large),
+        ):
+            client.protocol.portion = MANY
+            sizes.clear()
+            found = client.ask(*["GET kS"] * 3, *[read] * 5)
+            self.assertEqual(found, bulk(b"v") * 3 + reply * 5)
+            self.assertEqual(sizes[-4:], [1] * 4, read)
+            self.assertLessEqual(sizes[0], 4, read)
+        alike = UniformCommands(b"GET", 1, [b"kS", b"kL", b"kS", b"kL"], 4)
+        for commands in (alike, list(alike)):
+            replies, done = self.crowd.node.reading.execute_some(commands, False)
+            self.assertEqual((len(replies), done), (2, 2))
+            self.assertEqual(replies, [bulk(b"v"), large])
+
+    def test_clients_of_a_crowd_whose_replies_do_not_fit(self) -> None:
+        """Each gets the first of its replies at once, and the others behind it."""
+        sizes = self.start_large(MEDIUM)
+        small, large = bulk(b"v"), bulk(b"x" * 300_000)
+        pieces = ["GET kL;GET kL", "GET kS;GET kL;GET kS", "GET kS;GET kS"]
+        self.crowd.send(*pieces)
+        self.assertEqual(self.crowd.received(3), [large, small + large, small * 2])
+        self.assertEqual(self.crowd.taken, [[2, 3, 2]])
+        self.assertEqual(sizes, [1, 2, 2])
+        self.assertEqual(self.crowd.finish(*pieces), [large * 2, small + large + small, small * 2])
+        counts = [client.protocol.commands_count for client in self.crowd.clients]
+        self.assertEqual(counts, [3, 4, 3, 1, 1, 1])
+
+    def test_large_replies_of_reads_that_fail(self) -> None:
+        """Where one raises they are run one by one, and bounded as well."""
+        self.start_large(MEDIUM)
+        get = self.crowd.node.host.machine.mget
+
+        def fail_at_times(call: Any, *keys: bytes) -> Any:
+            if keys == (b"bad",):
+                raise SystemExit
+            return get(call, *keys)
+
+        self.patch(self.crowd.node.host.route(b"MGET"), "run", fail_at_times)
+        part, done = self.crowd.node.reading.execute_some(
+            [[b"MGET", b"kL"], [b"MGET", b"bad"], [b"MGET", b"kL"], [b"MGET", b"kL"]],
+            False,
+            None,
+            400_000,
+        )
+        large = b"*1\r\n" + bulk(b"x" * 300_000)
+        failed = b"-ERR internal error: SystemExit\r\n"
+        self.assertEqual((part, done), ([large, failed, large], 3))
+        self.flushLoggedErrors(SystemExit)
 
     def test_a_portion_has_a_bound(self) -> None:
         """However small the replies are."""
@@ -100,10 +163,10 @@ class Large(CrowdCase):
             self.cluster.advance(0.5)
             self.assertEqual(self.crowd.received(3)[2], bulk(b"v"))
             limit = self.crowd.factory.limits.output_bytes
-            self.assertLess(first.waiting, limit + 40 * 100_000)
+            self.assertLess(first.waiting, limit + 40 * 300_000)
             self.assertEqual(self.crowd.factory.owed_bytes, first.waiting)
             first._output.resumeProducing()
-            self.assertEqual(self.crowd.finish(piece)[0], bulk(b"x" * 100_000) * 100)
+            self.assertEqual(self.crowd.finish(piece)[0], bulk(b"x" * 300_000) * 100)
             self.assertLess(max(sizes), 40)
 
     def test_reads_that_take_long(self) -> None:
@@ -114,9 +177,9 @@ class Large(CrowdCase):
         took = [0.0]
         self.patch(node, "now", lambda: now() + took[0])
 
-        def execute(*args: Any) -> None:
+        def execute(*args: Any) -> Any:
             took[0] += 2 * crowd_module.SLICE
-            noting(*args)
+            return noting(*args)
 
         self.patch(node.host, "execute", execute)
         piece = "GET kS;GET kS"
@@ -133,11 +196,12 @@ class Large(CrowdCase):
         noting = node.host.execute
         others = [peer for peer in self.raft.configuration.voters if peer != self.raft.node_id]
 
-        def execute(*args: Any) -> None:
-            noting(*args)
+        def execute(*args: Any) -> Any:
+            done = noting(*args)
             for peer in others:  # they may have taken it for a crash: the lease is void
                 self.raft.peer_lost(peer, node.now())
             node.wake()
+            return done
 
         self.patch(node.host, "execute", execute)
         for pieces, expected in ((["GET kS;GET kS"] * 6, 8), (["GET kS;" * 19 + "GET kS"], 16)):
