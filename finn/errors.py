@@ -60,6 +60,12 @@ class NotReady(NotApplied):
     reply = "ERR raft not ready"
 
 
+class Stopping(NotReady):
+    """The node is being stopped in order, or was."""
+
+    reply = "ERR node is stopping"
+
+
 class Removed(NotApplied):
     """The node was removed from its cluster and serves its status only."""
 

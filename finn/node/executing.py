@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from finn.errors import (
     DeadlinePassed,
     FinnError,
-    NotReady,
     OutcomeUnknown,
     Overloaded,
+    Stopping,
     UnknownCommand,
 )
 from finn.node.answering import answer
@@ -59,7 +59,7 @@ class Executing:
             if route is None:
                 raise UnknownCommand(b"")
             if self._is_over:
-                raise NotReady("ERR node is stopping")
+                raise Stopping()
             run = self._start(run, route, level, timeout, forward)
         except FinnError as e:
             waiter.fail(e)
@@ -95,7 +95,7 @@ class Executing:
             if kind in (Kind.OPAQUE, Kind.LOCAL) and not run.reads:
                 waiter.fail(OutcomeUnknown("node is stopping"))
             else:
-                waiter.fail(NotReady("ERR node is stopping"))
+                waiter.fail(Stopping())
 
     def _timed_out(self, waiter: Waiter) -> None:
         node = self._node

@@ -18,6 +18,7 @@ from finn.errors import (
     NotReady,
     OutcomeUnknown,
     Overloaded,
+    Stopping,
     error_text,
 )
 from finn.node.runs import Run
@@ -162,7 +163,7 @@ class Forwarding:
             if item.peer and not self._reads(item):
                 item.run.fail(OutcomeUnknown("node is stopping"))
             else:
-                item.run.fail(NotReady("ERR node is stopping"))
+                item.run.fail(Stopping())
 
     # -- the leader's side --------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ FIRST_PAUSE = 0.1
 LAST_PAUSE = 2.0
 # What keeps a node from founding a cluster is said again after this time, seconds.
 SAY_AGAIN = 30.0
-GONE = ", and is gone since"
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
 KNOWN = "peer already known"
@@ -86,9 +85,8 @@ class Joining:
         """
         node = self._node
         others = [a for a in node.options.join if a != node.options.address]
-        doubts: dict[str, str] = {}
-        said: set[tuple[str, bool]] = set()
-        pause, said_at = FIRST_PAUSE, 0.0
+        doubts = _Doubts()
+        pause = FIRST_PAUSE
         while not self._stopped:
             for address in others:
                 try:
@@ -97,26 +95,19 @@ class Joining:
                             "{address} has a cluster already, joining it", address=address
                         )
                         return False
-                    doubts.pop(address, None)
+                    doubts.dispel(address)
                 except Exception as e:
-                    if not _is_nobody(e):
-                        text = str(e).rstrip(".") or type(e).__name__
-                        doubts[address] = printable(text.encode("utf-8", "replace"))
-                    elif address in doubts and not doubts[address].endswith(GONE):
-                        doubts[address] += GONE
+                    doubts.note(address, e)
                 if self._stopped:
                     return False
-            if not doubts:
+            if doubts.none:
                 return True
-            news = {(address, why.endswith(GONE)) for address, why in doubts.items()}
-            if news != said or node.now() - said_at >= SAY_AGAIN:
-                said, said_at = news, node.now()
-                text = "; ".join(f"{address}: {why}" for address, why in doubts.items())
+            if doubts.are_news(node.now()):
                 self.log.warn(
-                    "not founding a cluster, as others may have one and do not tell: {text}. "
+                    "not founding a cluster, as others may have one and do not tell: {doubts}. "
                     "Asking them again; see that they run, with the same secret and TLS as this "
                     "node and room for one more client, or take them out of --join",
-                    text=text,
+                    doubts=str(doubts),
                 )
             await node.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE)
@@ -250,6 +241,49 @@ class Joining:
             await node.membership.rename(node.identity.node_id, node.options.address)
         except FinnError as e:
             self.log.warn("the new address is not noted yet: {error}", error=str(e))
+
+
+class _Doubts:
+    """Which of the others may have a cluster, and why that is not known."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}  # by address
+        self._gone: set[str] = set()  # of these, who was not there any more
+        self._said: tuple[set[str], set[str]] = set(), set()
+        self._said_at = 0.0
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{address}: {reason}{', and is gone since' if address in self._gone else ''}"
+            for address, reason in self._reasons.items()
+        )
+
+    @property
+    def none(self) -> bool:
+        """Whether none is left."""
+        return not self._reasons
+
+    def dispel(self, address: str) -> None:
+        """Forget about one: it said that it has no cluster."""
+        self._reasons.pop(address, None)
+        self._gone.discard(address)
+
+    def note(self, address: str, error: Exception) -> None:
+        """Note how asking one failed. Only who has never been there is in no doubt."""
+        if not _is_nobody(error):
+            text = str(error).rstrip(".") or type(error).__name__
+            self._reasons[address] = printable(text.encode("utf-8", "replace"))
+            self._gone.discard(address)
+        elif address in self._reasons:
+            self._gone.add(address)
+
+    def are_news(self, now: float) -> bool:
+        """Whether it is time to tell people of them, who are told no reason again and again."""
+        news = {*self._reasons}, {*self._gone}
+        if news == self._said and now - self._said_at < SAY_AGAIN:
+            return False
+        self._said, self._said_at = news, now
+        return True
 
 
 def _is_nobody(e: Exception) -> bool:

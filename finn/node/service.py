@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, NotReady, StartFailed, UnknownCommand
+from finn.errors import FinnError, StartFailed, Stopping, UnknownCommand
 from finn.node.applying import Applying
 from finn.node.commands import BUILTINS
 from finn.node.dispatch import Dispatch
@@ -350,7 +350,7 @@ class Node(MultiService):
         if self.failure is not None:
             return fail(self.failure)
         if self.stopping:
-            return fail(NotReady("ERR node is stopping"))
+            return fail(Stopping())
         return succeed(self) if now else waiting.add()
 
     def observe_role(self, observer: Callable[[str], None]) -> None:

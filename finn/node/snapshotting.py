@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from finn.errors import CommandError, Disabled, DiskFailed, LogError, NotReady
+from finn.errors import CommandError, Disabled, DiskFailed, LogError, NotReady, Stopping
 from finn.interfaces import SnapshotMeta
 from finn.node.transfers import Transfers
 from finn.storage.restore import SnapshotReader
@@ -331,7 +331,7 @@ class Snapshotting:
         self._cancel_call()
         sink, self._sink = self._sink, None
         if self._taking is not None:
-            self._taking.errback(NotReady("ERR node is stopping"))
+            self._taking.errback(Stopping())
         await self.transfers.stop()
         if sink is not None:
             try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from finn.errors import NotReady, OutcomeUnknown, error_text
+from finn.errors import NotReady, OutcomeUnknown, Stopping, error_text
 from finn.node.handover import find_successor, hand_over
 from finn.resp.replies import encode_error
 
@@ -23,14 +23,14 @@ def ending(node: Node) -> NotReady | None:
     """Say why this node does nothing any more, or is about to; None as long as it runs."""
     if node.failure is not None:
         return NotReady("ERR node has failed")
-    return NotReady("ERR node is stopping") if node.stopping else None
+    return Stopping() if node.stopping else None
 
 
 async def stop_node(node: Node) -> None:
     """Stop accepting, settle, hand over, sync, mark the clean stop, close, unlock."""
     node.stopping = True
     node.joining.stop()
-    node.disappoint(NotReady("ERR node is stopping"))
+    node.disappoint(Stopping())
     successor = await find_successor(node) if node.failure is None else None
     if node.port is not None:
         await _quietly(node.port.stopListening())
@@ -45,7 +45,7 @@ async def stop_node(node: Node) -> None:
     node.executing.fail_all()
     node.server.flush()
     # What a machine, or a command of the node, still owes: it has begun, and may do anything.
-    too_late, refusal = OutcomeUnknown("node is stopping"), NotReady("ERR node is stopping")
+    too_late, refusal = OutcomeUnknown("node is stopping"), Stopping()
     clients = node.server.close_all(*[encode_error(error_text(e)) for e in (too_late, refusal)])
     node.wake_sleepers()
     links = node.links.stop()

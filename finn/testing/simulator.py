@@ -191,10 +191,14 @@ class Simulation:
         nodes = [c.node for c in self.computers if c.running]
         return [n.raft for n in nodes if n.raft is not None]
 
+    def _last_cores(self) -> list[Raft | None]:
+        """Return the core of each node, as it was last where the node is down; None: not yet."""
+        drivers = [c.node.driver for c in self.computers if c.runs]
+        return [None if driver is None else driver.raft for driver in drivers]
+
     def _newest(self) -> Any:
         """Return the newest configuration that any running node knows, or if none does, knew."""
-        drivers = [c.node.driver for c in self.computers if c.runs]
-        cores = self._cores() or [driver.raft for driver in drivers if driver is not None]
+        cores = self._cores() or [core for core in self._last_cores() if core is not None]
         known = [raft.configuration for raft in cores]
         return max(known, key=lambda configuration: configuration.index, default=None)
 
@@ -217,8 +221,7 @@ class Simulation:
 
     def all_remember(self) -> bool:
         """Whether no node may have forgotten anything, or is about to."""
-        cores = [c.node.raft for c in self.computers if c.runs]
-        sound = all(raft is not None and not raft.amnesic for raft in cores)
+        sound = all(raft is not None and not raft.amnesic for raft in self._last_cores())
         return sound and not self.weak and not self.faults.broken
 
     def is_agreed(self) -> bool:

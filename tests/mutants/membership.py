@@ -181,12 +181,12 @@ MEMBERSHIP = (
     ),
     mutant(
         "refusal-is-nobody", "4.7", "finn/node/joining.py",
-        "if not _is_nobody(e):", "if False:",
+        "if not _is_nobody(error):", "if False:",
         _DOUBTS + "with_too_many_clients", _DOUBTS + "that_are_silent",
     ),
     mutant(
         "restarted-member-is-nobody", "4.7", "finn/node/joining.py",
-        "doubts[address] += GONE", "del doubts[address]",
+        "self._gone.add(address)", "del self._reasons[address]",
         _DOUBTS + "that_are_restarted",
     ),
     mutant(
