@@ -137,6 +137,11 @@ class Options(usage.Options):
             if len(row) > 4 and row[2] is not None:
                 self[row[0]] = row[4](row[2])
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "join" and self.get(name):
+            value = self[name] + value  # given more than once
+        super().__setitem__(name, value)
+
     def opt_version(self) -> NoReturn:
         """Print the version of finn, and exit."""
         print(f"finn {finn.__version__}")

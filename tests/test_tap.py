@@ -156,6 +156,8 @@ class OptionsTests(TapCase):
         self.assertEqual(options.address, ":9001")
         self.assertEqual(options.listen, "tcp:9001:interface=127.0.0.1")
         self.assertEqual(options.join, [":7481", "host:7482"])
+        more = self.parse("-j", ":1", "--join", "a:2,b:3", "--join=:4").node_options
+        self.assertEqual(more.join, [":1", "a:2", "b:3", ":4"])
         self.assertEqual(options.directory, os.path.join(self.folder, "d"))
         self.assertIs(options.backend, Backend.BOLT)
         self.assertIs(options.durability, Durability.HIGH)
