@@ -98,24 +98,33 @@ def load_machine(name: str) -> Any:
         sys.path.insert(0, folder)
     try:
         found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"cannot import machine {module_name}: {told(error)}") from None
     for attribute in path.split("."):
         try:
             found = getattr(found, attribute)
         except AttributeError:
             raise ValueError(f"machine module {module_name} has no {path}") from None
+        except Exception as error:
+            raise ValueError(f"machine {name} cannot be found: {told(error)}") from None
     if not callable(found):
         raise ValueError(f"machine {name} is not a class or function that makes a machine")
     try:
         return found()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"machine {name} cannot be made: {told(error)}") from None
 
 
 def told(error: BaseException) -> str:
     """Tell an exception of the user's code on one line, with the place it came from."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""  # it cannot say so itself
     if isinstance(error, ImportError) or (isinstance(error, FinnError) and text):
         return text
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,8 +6,10 @@ import enum
 import math
 import os
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from os import PathLike
 from typing import Any
+from unicodedata import normalize
 
 
 class Consistency(enum.IntEnum):
@@ -83,6 +85,11 @@ _WORDS: dict[str, Any] = {
 #: Seconds of the other times at most: a timer can still be set.
 FOREVER = 1e9
 
+#: Characters of a host name that can be looked up (RFC 1035), and of an address. Whether a name is
+#: one takes some microseconds for each of them.
+LONGEST_NAME = 253
+LONGEST_ADDRESS = LONGEST_NAME + len("[]:65535")
+
 #: Whole numbers among the options, and the least of each.
 _COUNTS = {"max_clients": 1, "snapshot_bytes": 0, "trailing_bytes": 0}
 
@@ -96,16 +103,19 @@ def split_address(address: str) -> tuple[str, int]:
     Raises:
         ValueError: with a text for the user, when it is not an address.
     """
+    if len(address) > LONGEST_ADDRESS:
+        raise ValueError(f"an address of {len(address)} characters is too long")
     host, colon, port = address.rpartition(":")
     if not colon:
         raise ValueError(f"address {address!r} has no port, write host:port or :port")
     if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ValueError(f"address {address!r} has a bad port, 1 to 65535 is allowed")
-    if host.startswith("[") and host.endswith("]"):
+    in_brackets = host.startswith("[") and host.endswith("]")
+    if in_brackets:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"address {address!r}: write an IPv6 host in brackets")
-    if any(c.isspace() or not c.isprintable() for c in host) or not _is_name(host):
+    if not (_is_ipv6(host) if in_brackets else _is_name(host or LOOPBACK)):
         raise ValueError(f"address {address!r} has a bad host name")
     return host or LOOPBACK, int(port)
 
@@ -117,13 +127,32 @@ def _is_path(value: str | PathLike[str]) -> bool:
         return False
 
 
-def _is_name(host: str) -> bool:
-    """Say whether a host can be looked up: no part of its name is empty, or too long."""
+def _is_ipv6(host: str) -> bool:
     try:
-        host.encode("idna")
-    except UnicodeError:
+        IPv6Address(host)
+    except ValueError:
         return False
     return True
+
+
+def _is_name(host: str) -> bool:
+    """Say whether a host can be looked up, by the rules of Twisted, which does it."""
+    if any(c.isspace() or not c.isprintable() for c in host):
+        return False
+    try:
+        name = _idna(normalize("NFC", host))
+    except UnicodeError:
+        return False
+    return len(name) <= LONGEST_NAME
+
+
+def _idna(host: str) -> bytes:
+    # As Twisted does; the package comes with what TLS needs, and is the stricter one.
+    try:
+        import idna
+    except ImportError:
+        return host.encode("idna")
+    return idna.encode(host)
 
 
 @dataclass

@@ -6,6 +6,10 @@ import math
 import pathlib
 from typing import Any
 
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.options import LONGEST, Backend, Consistency, Durability, NodeOptions
@@ -39,9 +43,30 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("must be a str", self.refused(join=[b":22399"]))
         self.assertIn("must be a str", self.refused(address=b":22399"))
         self.assertIn("no port", self.refused(join=["host"]))
-        for name in ("a..b", ".a", "a" * 64, "a b"):
+        for name in ("a..b", ".a", "a" * 64, "a b", "a." * 127 + "a", "[host]", "[1:2]"):
             self.assertIn("bad host name", self.refused(join=[f"{name}:1"]))
-        NodeOptions(join=[":1", "host:2"]).check()
+        for name in ("", "host", "HOST.example.", "1.2.3.4", "caf\xe9.example", "[::1]"):
+            NodeOptions(join=[f"{name}:1"]).check()
+
+    def test_names_that_twisted_does_not_look_up(self) -> None:
+        """They are refused at the start, not wherever somebody is to be reached."""
+        found = []
+        for name in ("under_score", "-a.example", "\U0001f4a9.example", "\u0378.example", "host.x"):
+            refused: list[Failure] = []
+            connecting = HostnameEndpoint(MemoryReactorClock(), name, 1).connect(Factory())
+            connecting.addErrback(refused.append)  # also of others: nobody looks them up here
+            if refused and refused[0].check(ValueError):
+                self.assertIn("bad host name", self.refused(join=[f"{name}:1"]))
+                found.append(name)
+            else:
+                NodeOptions(join=[f"{name}:1"]).check()
+                connecting.cancel()
+        self.assertEqual(found[-1:], ["\u0378.example"])
+
+    def test_an_address_that_is_too_long_is_not_looked_at(self) -> None:
+        """Nor told: the first could take seconds, and the second megabytes."""
+        text = self.refused(join=["\xe9." * 100_000 + ":1"])
+        self.assertEqual(text, "an address of 200002 characters is too long")
 
     def test_paths_and_flags(self) -> None:
         """What is true in some way is not True, and a number is no path."""

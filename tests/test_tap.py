@@ -375,7 +375,21 @@ class LaunchTests(TapCase):
     def test_machines_that_end_the_process_are_refused_in_one_line(self) -> None:
         """Else it would end with their code, and say nothing."""
         self.write(f"{self.module}_exit.py", "raise SystemExit\n")
+        strange = """
+class Strange(BaseException):
+    def __str__(self):
+        raise ValueError
+
+def make():
+    raise Strange
+
+def __getattr__(name):
+    raise KeyError(name)
+"""
+        self.write(f"{self.module}_strange.py", strange)
         for name, text in (
+            (f"{self.module}_strange:make", "cannot be made: Strange"),
+            (f"{self.module}_strange:other", "cannot be found: KeyError: 'other'"),
             ("sys:exit", "machine sys:exit cannot be made: SystemExit"),
             (f"{self.module}_exit:X", f"SystemExit ({self.module}_exit.py, line 1)"),
         ):

@@ -85,7 +85,7 @@ def null_array_reply(resp3: bool) -> bytes:
 def format_float(number: float) -> bytes:
     """Write a float as Redis does: the shortest digits that read back as the same number."""
     if math.isfinite(number):
-        text = repr(number)
+        text = float.__repr__(number)  # not that of a subclass
         return (text[:-2] if text.endswith(".0") else text).encode()
     return b"nan" if math.isnan(number) else b"inf" if number > 0 else b"-inf"
 

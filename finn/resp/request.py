@@ -34,10 +34,11 @@ def encode_words(words: Sequence[Word], limits: ReaderLimits = _LIMITS) -> list[
 
 
 def _encoded(word: object) -> bytes:
+    # Of a subclass its value, whatever it makes of itself: followers get nothing else.
     if isinstance(word, bytes):
-        return word
+        return word if type(word) is bytes else bytes(memoryview(word))
     if isinstance(word, str):
-        return word.encode()  # not what a subclass makes of str()
+        return str.encode(word)
     if isinstance(word, int):
         return b"%d" % word
     if isinstance(word, float):

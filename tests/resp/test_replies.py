@@ -82,6 +82,8 @@ class EncodeValueTests(SynchronousTestCase):
         pair = collections.namedtuple("pair", "a b")
         self.assert_encoded(enum.IntEnum("E", "A").A, b":1\r\n")  # type: ignore[attr-defined]
         self.assert_encoded(pair(1, 2), b"*2\r\n:1\r\n:2\r\n")
+        number = type("Number", (float,), {"__repr__": lambda self: "a number"})(2.5)
+        self.assert_encoded(number, b"$3\r\n2.5\r\n", b",2.5\r\n")
         self.assert_encoded(collections.OrderedDict(), b"*0\r\n", b"%0\r\n")
 
     def test_other_values_are_refused(self) -> None:

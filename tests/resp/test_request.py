@@ -24,7 +24,17 @@ class RequestTests(SynchronousTestCase):
         class Named(str, enum.Enum):
             ONE = "one"
 
-        self.assertEqual(encode_words([Named.ONE, True]), [b"one", b"1"])
+        class Tag(bytes):
+            def __bytes__(self) -> bytes:
+                return b"tag"
+
+        class Number(float):
+            def __repr__(self) -> str:
+                return f"Number({float(self)})"
+
+        self.assertEqual(encode_words([Named.ONE, True, Number(2.5)]), [b"one", b"1", b"2.5"])
+        (word,) = encode_words([Tag(b"word")])
+        self.assertEqual((type(word), word), (bytes, b"word"))
 
     def test_what_is_no_word(self) -> None:
         """It is refused, not made text of."""
