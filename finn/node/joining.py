@@ -6,10 +6,13 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from finn.errors import CommandError, FinnError, NotReady, printable
+from finn.options import split_address
+from finn.protocols.names import is_unknown
 from finn.raft.configuration import Configuration, Member
 from finn.raft.core import Role
 from finn.raft.entries import CONFIGURATION, Entry, make_entry
@@ -27,17 +30,11 @@ SAY_AGAIN = 30.0
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
 KNOWN = "peer already known"
-# How a connection fails where nobody is. Other errors tell nothing: this process may have no
-# descriptor left, say, and who took the connection is there, whatever came of it.
-_NOBODY = (
-    error.ConnectionRefusedError,
-    error.NoRouteError,
-    error.TimeoutError,
-    error.TCPTimedOutError,
-    error.DNSLookupError,
-    error.UnknownHostError,
-)
+# How a connection fails where nobody is, besides a refusal. Other errors tell nothing: this machine
+# may have no network yet, this process no descriptor left, something on the way may be silent; and
+# who took the connection is there, whatever came of it.
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.EHOSTDOWN)
+LOOKUP_TIMEOUT = 5.0
 
 
 class Joining:
@@ -97,7 +94,7 @@ class Joining:
                         return False
                     doubts.dispel(address)
                 except Exception as e:
-                    doubts.note(address, e)
+                    doubts.note(address, e, await self._is_nobody(address, e))
                 if self._stopped:
                     return False
             if doubts.none:
@@ -203,11 +200,28 @@ class Joining:
         return "too many redirections"
 
     async def _ask_node(self, address: str, *words: bytes) -> Any:
-        self._asking = Deferred.fromCoroutine(self._node.ask_node(address, *words))
+        return await self._answer(Deferred.fromCoroutine(self._node.ask_node(address, *words)))
+
+    async def _answer(self, asking: Deferred[Any]) -> Any:
+        """Wait for an answer until this node is stopped."""
+        self._asking = asking
         try:
-            return await self._asking
+            return await asking
         finally:
             self._asking = None
+
+    async def _is_nobody(self, address: str, e: Exception) -> bool:
+        """Say whether asking an address failed because there is certainly nobody."""
+        host, _ = split_address(address)
+        if isinstance(e, error.NoRouteError):
+            # Of a name's addresses the last may be of a family that this machine has not.
+            return not (isIPAddress(host) or isIPv6Address(host))
+        if not isinstance(e, (error.DNSLookupError, error.UnknownHostError)):
+            return _is_nobody(e)
+        try:
+            return bool(await self._answer(is_unknown(self._node.reactor, host, LOOKUP_TIMEOUT)))
+        except Exception:
+            return False
 
     async def _has_cluster(self, address: str) -> bool:
         """Ask one address.
@@ -268,9 +282,9 @@ class _Doubts:
         self._reasons.pop(address, None)
         self._gone.discard(address)
 
-    def note(self, address: str, error: Exception) -> None:
-        """Note how asking one failed. Only who has never been there is in no doubt."""
-        if not _is_nobody(error):
+    def note(self, address: str, error: Exception, nobody: bool) -> None:
+        """Note how asking one failed. Only where nobody has ever been there is no doubt."""
+        if not nobody:
             text = str(error).rstrip(".") or type(error).__name__
             self._reasons[address] = printable(text.encode("utf-8", "replace"))
             self._gone.discard(address)
@@ -288,6 +302,6 @@ class _Doubts:
 
 def _is_nobody(e: Exception) -> bool:
     """Say whether a connection failed because there is nobody at that address."""
-    return isinstance(e, _NOBODY) or (
+    return isinstance(e, error.ConnectionRefusedError) or (
         isinstance(e, error.ConnectError) and e.osError in _UNREACHABLE
     )

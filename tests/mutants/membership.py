@@ -181,7 +181,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "refusal-is-nobody", "4.7", "finn/node/joining.py",
-        "if not _is_nobody(error):", "if False:",
+        "if not nobody:", "if False:",
         _DOUBTS + "with_too_many_clients", _DOUBTS + "that_are_silent",
     ),
     mutant(

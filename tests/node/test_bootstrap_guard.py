@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import MembershipError
-from finn.node.joining import SAY_AGAIN, _is_nobody
+from finn.node.joining import LOOKUP_TIMEOUT, SAY_AGAIN, Joining
 from finn.protocols.outside import ConnectionGone
 from finn.testing.cluster import MemoryCluster
 from finn.testing.faulty import FaultyFiles
@@ -139,6 +142,15 @@ class Doubts(SynchronousTestCase):
             cluster.resume(member)
         self.assert_joins(cluster)
 
+    def test_those_that_cannot_be_reached(self) -> None:
+        """Nothing comes back, not even that nobody is there; it joins when something does."""
+        cluster = self.start()
+        cluster.partition([0])
+        cluster.computers[0].start()
+        self.assert_waits(cluster, 40, "10.0.0.3:7481: User timeout caused connection failure")
+        cluster.heal()
+        self.assert_joins(cluster)
+
     def test_those_that_have_no_cluster_say_so_late(self) -> None:
         """It founds one when the last has: fresh nodes do not wait for each other."""
         cluster = MemoryCluster(Journal)
@@ -161,14 +173,70 @@ class Doubts(SynchronousTestCase):
         Client(cluster, 0)
         cluster.wait_until(lambda: founder.leads, 1)
 
-    def test_where_nobody_is(self) -> None:
-        """Only that counts, not what keeps this process from asking."""
-        nobody = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT)
-        for number in nobody:
-            self.assertTrue(_is_nobody(error.getConnectError((number, ""))), number)
-        for e in (error.TimeoutError(), error.DNSLookupError(), error.UnknownHostError()):
-            self.assertTrue(_is_nobody(e), e)
-        for number in (errno.EADDRNOTAVAIL, errno.ECONNRESET):
-            self.assertFalse(_is_nobody(error.getConnectError((number, ""))), number)
-        for e in (error.ConnectBindError(errno.EMFILE), ConnectionGone("no reply")):
-            self.assertFalse(_is_nobody(e), e)
+
+class Threads(Clock):
+    """A reactor whose threads do at once what they are given, or nothing."""
+
+    hangs = False
+
+    def getThreadPool(self) -> Threads:
+        return self
+
+    def callInThreadWithCallback(self, on_result: Any, function: Any, *args: Any) -> None:
+        if self.hangs:
+            return
+        try:
+            on_result(True, function(*args))
+        except Exception:
+            on_result(False, Failure())
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+
+class Nobody(SynchronousTestCase):
+    """How asking an address fails where there is certainly nobody."""
+
+    def ask(self, e: Exception, address: str = "10.0.0.1:1") -> Deferred[bool]:
+        self.reactor = Threads()
+        node: Any = SimpleNamespace(reactor=self.reactor)
+        return Deferred.fromCoroutine(Joining(node)._is_nobody(address, e))
+
+    def is_nobody(self, e: Exception, address: str = "10.0.0.1:1") -> bool:
+        return self.successResultOf(self.ask(e, address))
+
+    def test_connections(self) -> None:
+        """A refusal counts, or that there is no such host; not what keeps anybody from asking."""
+        for number in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN):
+            self.assertTrue(self.is_nobody(error.getConnectError((number, ""))), number)
+        others = (errno.EADDRNOTAVAIL, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENETUNREACH)
+        for number in others:
+            self.assertFalse(self.is_nobody(error.getConnectError((number, ""))), number)
+        for e in (error.ConnectBindError(errno.EMFILE), ConnectionGone("x"), error.TimeoutError()):
+            self.assertFalse(self.is_nobody(e), e)
+
+    def test_a_network_that_this_machine_has_not(self) -> None:
+        """It may be that of the last of a name's addresses; a number has no others."""
+        e = error.getConnectError((errno.ENETUNREACH, ""))
+        self.assertTrue(self.is_nobody(e, "host:1"))
+        self.assertFalse(self.is_nobody(e, "[::1]:1"))
+
+    def test_names(self) -> None:
+        """There is no such name, or nobody can tell, or it takes too long."""
+        answers: list[Any] = []
+
+        def look_up(*args: Any, **options: Any) -> Any:
+            answer = answers.pop()
+            if isinstance(answer, int):
+                raise socket.gaierror(answer, "no")
+            return answer
+
+        self.patch(socket, "getaddrinfo", look_up)
+        for answer, nobody in ((socket.EAI_NONAME, True), (socket.EAI_AGAIN, False), ([], False)):
+            answers.append(answer)
+            self.assertIs(self.is_nobody(error.DNSLookupError(), "host:1"), nobody, answer)
+        self.patch(Threads, "hangs", True)
+        asking = self.ask(error.DNSLookupError(), "host:1")
+        self.assertNoResult(asking)
+        self.reactor.advance(LOOKUP_TIMEOUT)
+        self.assertIs(self.successResultOf(asking), False)

@@ -152,10 +152,12 @@ class MembershipTests(SynchronousTestCase):
     def test_a_mistaken_founder_stops(self) -> None:
         """It could ask nobody: once a member finds it, it says what happened."""
         computer = self.wipe(0)
-        self.cluster.partition([0])
+        for member in (1, 2):
+            self.cluster.crash(member)
         computer.start()
         self.cluster.wait_until(lambda: computer.leads)
-        self.cluster.heal()
+        for member in (1, 2):
+            self.cluster.computers[member].start()
         self.cluster.wait_until(lambda: computer.failure, 60)
         self.assertIsInstance(computer.failure, StartFailed)
         self.assertIn("founded a cluster of its own by mistake", str(computer.failure))
