@@ -86,7 +86,7 @@ class Forwarding:
         """
         raft = self._node.raft
         for request_id, item in list(self._waiting.items()):
-            if item.peer:
+            if item.peer or request_id not in self._waiting:
                 continue
             if raft is not None and raft.role is Role.LEADER:
                 del self._waiting[request_id]
@@ -124,8 +124,8 @@ class Forwarding:
     def link_lost(self, peer: int) -> None:
         """Answers from this peer will not come any more."""
         for request_id, item in list(self._waiting.items()):
-            if item.peer == peer:
-                del self._waiting[request_id]
+            # Whoever is told may end others of them: it may stop the node, say.
+            if item.peer == peer and self._waiting.pop(request_id, None) is not None:
                 if self._reads(item):
                     item.run.fail(NotLeader(None))
                 else:
@@ -152,8 +152,8 @@ class Forwarding:
         """Forget commands whose deadline passed; their runs ended by their own timer."""
         now = self._node.now()
         for request_id, item in list(self._waiting.items()):
-            if item.run.ended or now > item.deadline:
-                del self._waiting[request_id]
+            is_over = item.run.ended or now > item.deadline
+            if is_over and self._waiting.pop(request_id, None) is not None:
                 item.run.fail(self._late(item))
 
     def fail_all(self) -> None:

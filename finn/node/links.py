@@ -20,6 +20,7 @@ from finn.protocols.dialer import Dialer
 from finn.protocols.handshake import LinkIdentity, PeerHello
 from finn.protocols.link import ILinkHandler, MemberLink, accept_link, probe
 from finn.protocols.wire import (
+    APPEND,
     Forward,
     ForwardReply,
     SnapshotOffer,
@@ -169,11 +170,12 @@ class Links:
                 del self._incoming[peer]
         else:
             node.raft.peer_lost(peer, node.now())
-            node.forwarding.link_lost(peer)
         if peer == node.raft.leader_id:
             # Crash detection: whoever answers there now tells whether the leader lives.
             self._dial(peer)
         node.wake()
+        if not link.incoming:
+            node.forwarding.link_lost(peer)  # what applications do then may end the node
 
     def _dial(self, peer_id: int) -> None:
         dialer = self._dialers.get(peer_id)
@@ -215,9 +217,10 @@ class Links:
 
     # -- messages -----------------------------------------------------------------------------
 
-    def bytes_received(self, link: MemberLink) -> None:
+    def bytes_received(self, link: MemberLink, begun: bytes) -> None:
         raft = self._node.raft
-        if raft is not None and link.peer_id == raft.leader_id:
+        # Of what else comes from there a former leader sends some too, which asks for votes.
+        if raft is not None and link.peer_id == raft.leader_id and begun == APPEND:
             raft.leader_contact(link.peer_id, raft.current_term, self._node.now())
 
     def message_received(self, link: MemberLink, message: Any) -> None:

@@ -62,6 +62,11 @@ class FrameReader:
         self._total = 0  # bytes of the frame so far, headers not counted
         self._after = 0  # where the header ends that was read last
 
+    @property
+    def begun(self) -> bytes:
+        """The first bulk string of the frame that is not complete yet; empty before it came."""
+        return self._parts[0] if self._missing and self._parts else b""
+
     def feed(self, data: bytes, most: int = 0) -> list[list[bytes]]:
         """Take bytes and return the frames complete now; ``most`` of them, if given."""
         frames: list[list[bytes]] = []

@@ -37,8 +37,8 @@ class ILinkHandler(Interface):
     def message_received(link: MemberLink, message: Any) -> None:
         """A message of ``finn.protocols.wire`` came, checked."""
 
-    def bytes_received(link: MemberLink) -> None:
-        """Part of a message came that is not complete yet."""
+    def bytes_received(link: MemberLink, begun: bytes) -> None:
+        """Part of a message came that is not complete yet; ``begun``: its type, if that came."""
 
     def dial_failed(peer_id: int, address: str, refused: bool) -> None:
         """A dialer could not make its link; ``refused``: nobody listens there (ECONNREFUSED)."""

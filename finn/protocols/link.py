@@ -269,7 +269,7 @@ class MemberLink(Protocol):
     def _receive(self, data: bytes) -> None:
         frames = self._reader.feed(data)
         if not frames:
-            self.receiver.bytes_received(self)
+            self.receiver.bytes_received(self, self._reader.begun)
         try:
             for parts in frames:
                 message = decode(parts)
@@ -418,7 +418,7 @@ class _Probing:
     def message_received(self, link: MemberLink, message: Any) -> None:
         pass
 
-    def bytes_received(self, link: MemberLink) -> None:
+    def bytes_received(self, link: MemberLink, begun: bytes) -> None:
         pass
 
 

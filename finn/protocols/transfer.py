@@ -121,7 +121,7 @@ class SnapshotSender:
         else:
             raise ProtocolError("message is out of place in a transfer")
 
-    def bytes_received(self, link: MemberLink) -> None:
+    def bytes_received(self, link: MemberLink, begun: bytes) -> None:
         """Part of a message is no progress."""
 
     def _send_more(self) -> None:
@@ -254,7 +254,7 @@ class SnapshotReceiver:
             link.send(encode(SnapshotAck(sink.received)))
         self._finish_if_complete()
 
-    def bytes_received(self, link: MemberLink) -> None:
+    def bytes_received(self, link: MemberLink, begun: bytes) -> None:
         """Part of a chunk is a sign of the leader."""
         self._inbox.contact(link.peer_id, self.term)
 

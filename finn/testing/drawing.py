@@ -60,6 +60,7 @@ class Drawn:
         faults: kinds that happen.
         finale: all of a weak durability's members lose power in the end.
         gather: seconds for which a node gathers what clients send, to run it together; 0: never.
+        split: chance that what is sent arrives in two pieces.
     """
 
     size: int = 3
@@ -79,6 +80,7 @@ class Drawn:
     faults: tuple[str, ...] = tuple(FAULTS)
     finale: bool = False
     gather: float = 0.0
+    split: float = 0.02
 
     def __str__(self) -> str:
         return "\n".join(f"  {f.name:15} {_shown(getattr(self, f.name))}" for f in fields(self))
@@ -87,7 +89,7 @@ class Drawn:
     def network_settings(self) -> NetworkSettings:
         """How the network is when nothing is wrong."""
         latency, jitter = NETWORKS[self.network]
-        return NetworkSettings(latency, jitter, self.loss)
+        return NetworkSettings(latency, jitter, self.loss, split=self.split)
 
 
 def _shown(value: Any) -> str:
@@ -125,4 +127,5 @@ def draw(random: Random) -> Drawn:
         faults=tuple(faults),
         finale=weak and size > 1 and "fail_disk" not in faults and random.random() < 0.15,
         gather=random.choice((0.0, 0.002, 0.03, 0.15)),
+        split=random.choice((0.02, 0.02, 0.02, 1.0)),
     )

@@ -181,6 +181,11 @@ class Invariants:
             self._newest_term = max(self._newest_term, entry.term)
         self.newest = max(self.newest, last)
 
+    def has_committed(self, log: Any, index: int) -> bool:
+        """Say whether the entry that a log has at an index is committed."""
+        known = self._committed.get(index)
+        return known is not None and log.term_at(index) in (None, known[0])
+
     # -- the end of a stretch -----------------------------------------------------------------
 
     def settled(self, computers: list[Computer]) -> None:

@@ -196,18 +196,24 @@ class Simulation:
         drivers = [c.node.driver for c in self.computers if c.runs]
         return [None if driver is None else driver.raft for driver in drivers]
 
-    def _newest(self) -> Any:
-        """Return the newest configuration that any running node knows, or if none does, knew."""
-        cores = self._cores() or [core for core in self._last_cores() if core is not None]
-        known = [raft.configuration for raft in cores]
-        return max(known, key=lambda configuration: configuration.index, default=None)
+    def _newest(self) -> Raft | None:
+        """Return the core with the newest configuration of those that run, or did.
+
+        None where nobody knows any: a newcomer that waits has an empty one.
+        """
+        for cores in (self._cores(), self._last_cores()):
+            known = [core for core in cores if core is not None and core.configuration.members]
+            if known:
+                return max(known, key=lambda core: core.configuration.index)
+        return None
 
     def members(self) -> list[Computer]:
         """Return the computers whose nodes are members, by the newest configuration."""
         newest = self._newest()
         if newest is None:
             return []
-        return [c for c in self.computers if c.runs and newest.get(c.node.identity.node_id)]
+        member = newest.configuration.get
+        return [c for c in self.computers if c.runs and member(c.node.identity.node_id)]
 
     def has_removed(self, computer: Computer) -> bool:
         """Whether the members are committed, as far as anybody knows, and a node is none."""
@@ -215,8 +221,8 @@ class Simulation:
         node = computer.node
         return node.identity.removed or (
             newest is not None
-            and newest.index <= self.invariants.newest
-            and newest.get(node.identity.node_id) is None
+            and self.invariants.has_committed(newest.log, newest.configuration.index)
+            and newest.configuration.get(node.identity.node_id) is None
         )
 
     def all_remember(self) -> bool:

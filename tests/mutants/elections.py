@@ -154,6 +154,16 @@ ELECTIONS = (
         "heard = [pr.last_heard for pr in self.progress.values()]",
         _BUGS + "leader_without_a_majority_makes_way",
     ),
+    mutant(
+        "former-leader-keeps-others-from-leading", "1.6", "finn/node/links.py",
+        " and begun == APPEND:", ":",
+        "tests.node.test_suspicion.PiecesTests.test_a_former_leader",
+    ),
+    mutant(
+        "large-message-is-no-sign-of-life", "1.6", "finn/node/links.py",
+        " and begun == APPEND:", " and False:",
+        "tests.node.test_suspicion.PiecesTests.test_a_large_message",
+    ),
     # 1.7
     mutant(
         "leads-on-while-the-disk-hangs", "1.7", _DRIVER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import DeadlinePassed, FinnError
@@ -292,3 +293,22 @@ class EndingTests(SynchronousTestCase):
         node.proposals.withdraw(DeadlinePassed())
         self.cluster.advance(0.1)
         self.assertTrue(client.received.startswith(b"-"), client.received)
+
+    def test_an_application_that_stops_a_follower(self) -> None:
+        """It may do so as it is told of a command whose leader is gone; all others end, too."""
+        self.start()
+        follower = (self.leader + 1) % 3
+        node = self.cluster.nodes[follower]
+        told: list[str] = []
+
+        def stop(failure: Failure) -> None:
+            told.append(str(failure.value))
+            if len(told) == 1:
+                self.cluster.computers[follower].stop()
+
+        for number in range(3):
+            node.execute("SET", f"k{number}", "1").addErrback(stop)
+        self.cluster.crash(self.leader)
+        self.cluster.advance(1)
+        lost, stopping = "UNKNOWN the link to the leader was lost", "UNKNOWN node is stopping"
+        self.assertEqual(told, [lost, stopping, stopping])

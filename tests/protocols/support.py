@@ -169,7 +169,7 @@ class NotingHandler:
         self.links: list[MemberLink] = []
         self.lost: list[tuple[MemberLink, Failure]] = []
         self.messages: list[Any] = []
-        self.partial = 0
+        self.partial: list[bytes] = []
         self.veto: str | None = None
         self.hellos: list[PeerHello] = []
         self.strangers: list[tuple[PeerHello, str]] = []
@@ -198,8 +198,8 @@ class NotingHandler:
     def message_received(self, link: MemberLink, message: Any) -> None:
         self.messages.append(message)
 
-    def bytes_received(self, link: MemberLink) -> None:
-        self.partial += 1
+    def bytes_received(self, link: MemberLink, begun: bytes) -> None:
+        self.partial.append(begun)
 
     def dial_failed(self, peer_id: int, address: str, refused: bool) -> None:
         self.failures.append((peer_id, address, refused))

@@ -241,11 +241,13 @@ class Messages(SynchronousTestCase):
         self.assertEqual(self.wire.dialer.messages, [StatusRequest(6)])
 
     def test_parts_of_a_message_count_as_contact(self) -> None:
-        """A large message must not starve heartbeats while it is under way."""
+        """A large message must not starve heartbeats while it is under way; its type is told."""
         data = encode(StatusRequest(5))
         for byte in data[:-1]:
             self.wire.connection.dataReceived(bytes([byte]))
-        self.assertEqual(self.wire.acceptor.partial, len(data) - 1)
+        behind_type = len(data) - 1 - data.index(b"S\r\n") - 2
+        before_type = len(data) - 1 - behind_type
+        self.assertEqual(self.wire.acceptor.partial, [b""] * before_type + [b"S"] * behind_type)
         self.assertEqual(self.wire.acceptor.messages, [])
         self.wire.connection.dataReceived(data[-1:])
         self.assertEqual(self.wire.acceptor.messages, [StatusRequest(5)])
@@ -253,7 +255,7 @@ class Messages(SynchronousTestCase):
     def test_signs_of_life_are_no_contact(self) -> None:
         """A node that is alive need not lead: pings must not hold off an election."""
         self.wire.connection.dataReceived(encode(Ping()) + encode(Pong()))
-        self.assertEqual((self.wire.acceptor.partial, self.wire.acceptor.messages), (0, []))
+        self.assertEqual((self.wire.acceptor.partial, self.wire.acceptor.messages), ([], []))
 
     def test_another_receiver_may_take_over(self) -> None:
         """Transfers of snapshots do; the handler is told of the loss all the same."""
