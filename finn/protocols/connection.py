@@ -391,6 +391,10 @@ class ClientConnection(ReplyPipeline):
         age = self.factory.age
         output: Any = self._output
         if self._closed_at >= 0:
+            if output.congested and output.progress != self._progress:
+                # It reads on, and is owed all that came before its end.
+                self._progress = output.progress
+                self._closed_at = self.factory.tick
             is_answering = bool(self._slots) and self._slots[0] is not None
             patience = limits.answer_timeout if is_answering else limits.close_timeout
             return "it does not close" if age(self._closed_at) > patience else None

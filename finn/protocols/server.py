@@ -59,7 +59,7 @@ class ClientLimits:
         partial_bytes: of incomplete commands, of all clients together; whose next bytes do not fit
             is dropped, unless it is a small command.
         partial_timeout: a client silent for longer in the middle of a command is dropped.
-        close_timeout: for the last bytes of a connection that is being closed.
+        close_timeout: for a piece of the last bytes of a connection that is being closed.
         answer_timeout: for the last open slots of a connection that is being closed.
         reader: bounds on one command.
     """

@@ -63,6 +63,12 @@ CLIENTS = (
         "tests.protocols.test_tls.Closing.test_quit",
     ),
     mutant(
+        "slow-reader-is-cut-off-as-it-closes", "7.8", "finn/protocols/connection.py",
+        "if output.congested and output.progress != self._progress:\n                # It",
+        "if False:\n                # It",
+        "tests.protocols.test_server.Deadlines.test_a_client_that_takes_its_last_bytes_slowly",
+    ),
+    mutant(
         "replies-overtake-open-slots", "6.2", "finn/protocols/replies.py",
         "            elif head.data is None:\n                break\n",
         "            elif head.data is None:\n                pass\n",

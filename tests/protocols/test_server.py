@@ -430,6 +430,28 @@ class Deadlines(SynchronousTestCase):
         self.wait(1)
         self.assertTrue(self.transport.aborted)
 
+    def test_a_client_that_takes_its_last_bytes_slowly(self) -> None:
+        """Each piece that it takes begins the time to close anew, and none ends it."""
+        for takes in (True, False):
+            self.serve()
+            self.transport.full_at = 1  # it takes one piece at a time
+            self.transport.fill()
+            self.connection.reply(b"x" * 1_000_000)
+            self.connection.close_after_flush(b"+OK\r\n")
+            self.connection.flush()
+            for _ in range(4):
+                self.wait(4)
+                self.assertFalse(self.transport.lost)
+                self.transport.drain()
+            self.wait(4)
+            while takes and not self.transport.lost:
+                self.transport.drain()
+                self.wait(4)
+            self.wait(3)
+            self.assertTrue(self.transport.lost)
+            self.assertEqual(self.transport.aborted, not takes)
+            self.assertEqual(self.transport.value().endswith(b"x+OK\r\n"), takes)
+
     def test_open_slots_get_more_time_to_close(self) -> None:
         """They have a deadline of their own, which is longer."""
         self.serve()
