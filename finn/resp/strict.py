@@ -23,6 +23,7 @@ HEADER_BYTES = 24
 _SPACE = b" \t\n\v\f\r"
 _WORD_END = b" \t\n\r"  # Redis skips more kinds of space than it lets end a word
 _UNUSUAL = re.compile(rb"[\"'\v\f]")
+_LINES = re.compile(rb"[^ \t\r\n][^\n]*")  # but blank ones
 _ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
 _HEX = b"0123456789abcdefABCDEF"
 
@@ -94,7 +95,8 @@ class StrictParser:
     def feed(self, data: bytes, at_most: int = -1) -> list[list[bytes]]:
         """Take bytes and return the commands that are complete, ``at_most`` so many.
 
-        With ``at_most`` reached the bytes behind are left for ``take_rest``.
+        With ``at_most`` reached the bytes behind are left for ``take_rest``. Inline commands that
+        stand together count as one.
         """
         self.inline = False
         if self.error is not None or not data:
@@ -107,9 +109,7 @@ class StrictParser:
         buffer = self._take_pieces()
         commands: list[list[bytes]] = []
         at = 0
-        if at_most < 0 and not self._missing:
-            at = self._plain_lines(buffer, commands)
-        while len(commands) != at_most:
+        while at_most < 0 or len(commands) < at_most:
             before = at
             at = self._step(buffer, at, commands)
             if at == before or self.error is not None:
@@ -123,7 +123,7 @@ class StrictParser:
         return commands
 
     def _step(self, buffer: bytes, at: int, commands: list[list[bytes]]) -> int:
-        """Parse one line or bulk; returns where the next begins, ``at`` if it is incomplete."""
+        """Parse what is at ``at``; returns where the next begins, ``at`` if it is incomplete."""
         if at == len(buffer):
             self._needed = at + 1
             return at
@@ -198,39 +198,28 @@ class StrictParser:
         return int(digits), end + 2
 
     def _inline(self, buffer: bytes, at: int, commands: list[list[bytes]]) -> int:
+        """Parse lines up to the next multibulk command.
+
+        A chunk can hold 65,536 blank ones: one by one they would take tens of milliseconds.
+        """
         self.inline = True
-        limit = self.limits.inline_bytes
-        end = buffer.find(b"\n", at, at + limit)
-        if end < 0:
-            if len(buffer) - at >= limit:
+        limits = self.limits
+        bound = at + limits.inline_bytes  # a line that ends before it is not too long
+        end = buffer.find(b"\n*", at, bound) + 1 or buffer.rfind(b"\n", at, bound) + 1
+        if not end:
+            if len(buffer) >= bound:
                 return self._fail(at, TOO_BIG_INLINE)
             self._needed = len(buffer) + 1
             return at
-        line = buffer[at:end]
-        args = split_inline(line[:-1] if line.endswith(b"\r") else line)
-        if args is None:
-            return self._fail(at, UNBALANCED)
-        if len(args) > self.limits.arguments:
-            return self._fail(at, INVALID_MULTIBULK)
-        if args:
-            commands.append(args)
-        return end + 1
-
-    def _plain_lines(self, buffer: bytes, commands: list[list[bytes]]) -> int:
-        """Parse a buffer of nothing but plain inline commands at once; 0 if it is not.
-
-        A chunk can hold 65,536 blank lines: one by one they would take tens of milliseconds.
-        """
-        end = buffer.rfind(b"\n") + 1
-        limits = self.limits
-        if not end or buffer[:1] == b"*" or b"\n*" in buffer or _UNUSUAL.search(buffer):
-            return 0
-        lines = buffer[:end].split(b"\n")
-        words = [line.split() for line in lines]
-        if max(map(len, lines)) >= limits.inline_bytes or max(map(len, words)) > limits.arguments:
-            return 0
-        self.inline = True
-        commands += filter(None, words)
+        split = split_inline if _UNUSUAL.search(buffer, at, end) else bytes.split
+        for line in _LINES.findall(buffer, at, end):
+            args = split(line)
+            if args is None:
+                return self._fail(at, UNBALANCED)
+            if len(args) > limits.arguments:
+                return self._fail(at, INVALID_MULTIBULK)
+            if args:
+                commands.append(args)
         return end
 
     def _fail(self, at: int, error: str) -> int:

@@ -63,6 +63,12 @@ CLIENTS = (
         "tests.protocols.test_tls.Closing.test_quit",
     ),
     mutant(
+        "lines-are-read-one-by-one", "7.8", "finn/resp/strict.py",
+        'end = buffer.find(b"\\n*", at, bound) + 1 or buffer.rfind(b"\\n", at, bound) + 1',
+        'end = buffer.find(b"\\n", at, bound) + 1',
+        "tests.resp.test_strict.InlineTests.test_lines_behind_a_command_are_read_together",
+    ),
+    mutant(
         "slow-reader-is-cut-off-as-it-closes", "7.8", "finn/protocols/connection.py",
         "if output.congested and output.progress != self._progress:\n                # It",
         "if False:\n                # It",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -148,6 +150,18 @@ class InlineTests(SynchronousTestCase):
             self.assertEqual(commands, [[b"a"]] * 5)
             self.assertIsNotNone(error)
         self.assertEqual(parse(b"012345678\n", limits), ([[b"012345678"]], None))
+
+    def test_lines_behind_a_command_are_read_together(self) -> None:
+        """A chunk of blank lines costs no step for each of them, wherever they stand."""
+        calls: list[str] = []
+        parser = StrictParser(ReaderLimits())
+        for blank in (b"\n", b"\r\n", b" \t\n"):
+            chunk = pack_command([b"PING"]) + blank * 5_000 + b"GET a\n" + blank * 5_000
+            sys.setprofile(lambda frame, event, arg: calls.append(event))
+            commands = parser.feed(chunk)
+            sys.setprofile(None)
+            self.assertEqual(commands, [[b"PING"], [b"GET", b"a"]])
+        self.assertLess(len(calls), 1_000)
 
     def test_unbalanced_quotes_are_an_error(self) -> None:
         """As in Redis, the connection ends."""
