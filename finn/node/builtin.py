@@ -101,7 +101,8 @@ class BuiltinTable(dict[bytes, Builtin]):
         return add
 
 
-MANY = 1 << 62
+MANY = 1024
+"""Arguments of a built-in command that takes any number: they are looked at in one piece."""
 Subcommands = dict[bytes, tuple[int, int, Callable[..., Any]]]
 """By upper-case name: fewest and most arguments, and what runs it."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from finn.compiled import is_compiled
-from finn.node.builtin import BuiltinTable
+from finn.node.builtin import MANY, BuiltinTable
 from finn.node.clients import REDIS_VERSION
 from finn.node.status import state_of, status_of
 from finn.node.stopping import ending
@@ -21,7 +21,7 @@ INFO_COMMANDS = BuiltinTable()
 _command = INFO_COMMANDS.command
 
 
-@_command("INFO", 0, -1, "[section ...]", group="server", queues=True)
+@_command("INFO", 0, MANY, "[section ...]", group="server", queues=True)
 def info(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Tell about this node: server, clients, memory, persistence, stats, replication, raft."""
     wanted = {word.decode("ascii", "replace").lower() for word in cmd[1:]}

@@ -69,6 +69,16 @@ CLIENTS = (
         "tests.resp.test_strict.InlineTests.test_lines_behind_a_command_are_read_together",
     ),
     mutant(
+        "builtin-takes-any-number-of-arguments", "7.8", "finn/node/builtin.py",
+        "MANY = 1024\n", "MANY = 1 << 62\n",
+        "tests.node.test_clients.ClientTests.test_many_arguments",
+    ),
+    mutant(
+        "name-of-any-length", "7.8", "finn/node/clients.py",
+        "if len(name) > MAX_NAME:", "if False:",
+        "tests.node.test_clients.ClientTests.test_long_names",
+    ),
+    mutant(
         "slow-reader-is-cut-off-as-it-closes", "7.8", "finn/protocols/connection.py",
         "if output.congested and output.progress != self._progress:\n                # It",
         "if False:\n                # It",

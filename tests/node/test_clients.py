@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from finn.node.builtin import MANY
+from finn.node.clients import MAX_NAME
 from tests.node.support import Client
 from tests.node.test_builtin import BuiltinTestCase, pairs, parse
 
@@ -148,6 +150,36 @@ class ClientTests(BuiltinTestCase):
         )
         self.client.ask('CLIENT SETNAME ""')
         self.assertReplies(("CLIENT GETNAME", b"$-1\r\n"))
+
+    def test_long_names(self) -> None:
+        """A name has a bound, as CLIENT LIST shows those of all clients."""
+        long = "x" * (MAX_NAME + 1)
+        refused = b"-ERR %b cannot be longer than 1024 bytes.\r\n"
+        self.assertReplies(
+            ("CLIENT SETNAME " + long[1:], b"+OK\r\n"),
+            ("CLIENT SETNAME " + long, refused % b"Client names"),
+            ("HELLO 2 SETNAME " + long, refused % b"Client names"),
+            ("CLIENT SETINFO LIB-NAME " + long, refused % b"LIB-NAME"),
+            ("CLIENT SETINFO lib-ver " + long, refused % b"lib-ver"),
+            ("CLIENT GETNAME", b"$1024\r\n" + long[1:].encode() + b"\r\n"),
+        )
+
+    def test_many_arguments(self) -> None:
+        """What takes any number of them takes no more than are looked at quickly."""
+        self.assertEqual(len(self.rows("CLIENT LIST ID" + " 1" * (MANY - 1))), 1)
+        wrong = b"-ERR wrong number of arguments for '%b' command\r\n"
+        name = "HELLO 3" + " SETNAME a" * (MANY // 2)
+        self.assertReplies(
+            (name, wrong % b"HELLO"),
+            ("CLIENT LIST ID" + " 1" * MANY, wrong % b"client|list"),
+            ("CLIENT KILL" + " ID 12345" * 7, b":0\r\n"),
+            ("CLIENT KILL" + " ID 12345" * 8, wrong % b"client|kill"),
+            ("COMMAND INFO" + " get" * (MANY + 1), wrong % b"command|info"),
+            ("COMMAND DOCS" + " get" * (MANY + 1), wrong % b"command|docs"),
+            ("COMMAND GETKEYS del" + " k" * MANY, wrong % b"command|getkeys"),
+            ("CONFIG GET" + " dir" * (MANY + 1), wrong % b"config|get"),
+            ("INFO" + " server" * (MANY + 1), wrong % b"INFO"),
+        )
 
     def test_list(self) -> None:
         """CLIENT LIST has one line for each, or for those asked for."""
