@@ -272,12 +272,18 @@ class Applying:
     def _apply_run(self, run: Run | Placed, call: Call, position: int) -> int:
         """Apply commands of our own, and answer; returns the position behind them."""
         commands = run.commands
-        is_transaction = isinstance(run, Transaction)
         replies: list[bytes] = []
-        # MULTI and EXEC have positions of their own.
-        self.host.execute(commands, call, position + is_transaction, replies, run.resp3, run.parts)
+        if not isinstance(run, Transaction):
+            self.host.execute(commands, call, position, replies, run.resp3, run.parts)
+            run.complete(replies)
+            return position + len(commands)
+        position += 1  # MULTI and EXEC have positions of their own
+        execute = self.host.execute
+        done = execute(commands, call, position, replies, run.resp3, None, run.room)
+        if done < len(commands):
+            execute(commands[done:], call, position + done, None, run.resp3)
         run.complete(replies)
-        return position + len(commands) + 2 * is_transaction
+        return position + len(commands) + 1
 
     def _apply_batch(self, entry: Entry, batch: Batch) -> Generator[None, None, None]:
         """Apply an entry of our own: the parsed commands are here, and who waits for them."""
@@ -354,7 +360,7 @@ class Applying:
                 value, ok = self.host.mutate(next(commands), entry.time, entry.seed, position)
                 position += 1
             if not run.ended:
-                replies.append(call.reply_now(value, None if ok else CommandError(value)))
+                run.ask(replies, call, value, None if ok else CommandError(value))
         run.complete(replies)
 
     def _apply_record(self, entry: Entry) -> Generator[None, None, None]:

@@ -37,6 +37,8 @@ class Builtin:
         before_auth: allowed before AUTH.
         immediate: runs at once between MULTI and EXEC.
         queues: may be queued between MULTI and EXEC: it answers at once, and runs when EXEC comes.
+        fast: takes a few microseconds, whatever the node holds; of others a transaction may have
+            few, and one of them may end a portion of a pipeline.
         changes: subcommands that may not, as they change something, and EXEC may still turn out
             to be null.
         manages: changes the cluster or the node; refused to the ``client`` role.
@@ -45,7 +47,7 @@ class Builtin:
 
     __slots__ = (
         "name", "low", "high", "run", "summary", "usage", "group",
-        "before_auth", "immediate", "queues", "changes", "manages", "yields",
+        "before_auth", "immediate", "queues", "fast", "changes", "manages", "yields",
     )  # fmt: skip
     kind = BUILTIN
     convert = None
@@ -62,6 +64,7 @@ class Builtin:
         before_auth: bool = False,
         immediate: bool = False,
         queues: bool = False,
+        fast: bool = False,
         changes: tuple[bytes, ...] = (),
         manages: bool = False,
         yields: bool = False,
@@ -76,6 +79,7 @@ class Builtin:
         self.before_auth = before_auth
         self.immediate = immediate
         self.queues = queues
+        self.fast = fast
         self.changes = changes
         self.manages = manages
         self.yields = yields

@@ -25,7 +25,14 @@ _SYNTAX = CommandError("ERR syntax error")
 MAX_NAME = 1024
 
 
-@_command("HELLO", 0, MANY, "[protover [AUTH username password] [SETNAME name]]", before_auth=True)
+@_command(
+    "HELLO",
+    0,
+    MANY,
+    "[protover [AUTH username password] [SETNAME name]]",
+    before_auth=True,
+    fast=True,
+)
 def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Choose the protocol, 2 or 3, authenticate and name the connection."""
     version = 3 if connection.resp3 else 2
@@ -68,7 +75,7 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     }
 
 
-@_command("AUTH", 1, 2, "[username] password", before_auth=True)
+@_command("AUTH", 1, 2, "[username] password", before_auth=True, fast=True)
 def auth(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Prove the cluster's secret."""
     if node.options.secret is None:
@@ -98,7 +105,7 @@ def authenticate(node: Node, connection: Any, secret: bytes) -> None:
     connection.restricted = not is_full
 
 
-@_command("SELECT", 1, 1, "index", queues=True)
+@_command("SELECT", 1, 1, "index", queues=True, fast=True)
 def select(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Accept database 0, the only one."""
     if not cmd[1].isdigit():
@@ -108,7 +115,7 @@ def select(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return OK
 
 
-@_command("RESET", 0, 0, before_auth=True, immediate=True)
+@_command("RESET", 0, 0, before_auth=True, immediate=True, fast=True)
 def reset(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Put the connection back to how it began."""
     connection.transaction = None

@@ -10,7 +10,7 @@ from finn.errors import CommandError, MembershipError, NotReady
 from finn.node.builtin import NO_REPLY, BuiltinTable
 from finn.node.clients import CLIENT_COMMANDS
 from finn.node.info import INFO_COMMANDS
-from finn.node.introspection import INTROSPECTION, command_rows
+from finn.node.introspection import INTROSPECTION
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
 from finn.resp.replies import OK_REPLY
@@ -26,13 +26,13 @@ _command = BUILTINS.command
 # -- the cluster ------------------------------------------------------------------------------
 
 
-@_command("RAFTLEADER", 0, 0, group="cluster", queues=True)
+@_command("RAFTLEADER", 0, 0, group="cluster", queues=True, fast=True)
 def raft_leader(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Address of the leader, null if none is known."""
     return node.raft.leader_address if node.raft is not None else None
 
 
-@_command("RAFTSTATE", 0, 0, group="cluster", queues=True)
+@_command("RAFTSTATE", 0, 0, group="cluster", queues=True, fast=True)
 def raft_state(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Role of this node: Leader, Follower, Candidate or Shutdown."""
     return state_of(node)
@@ -101,7 +101,7 @@ def raft_shrink_log(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("RAFTHELP", 0, 0, group="cluster", queues=True)
 def raft_help(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """This text: one line per command of this node and its machine."""
-    return [f"{name} {row.usage}".strip() + f" - {row.summary}" for name, row in command_rows(node)]
+    return node.catalogue.help()
 
 
 def _ok(coroutine: Any) -> Deferred[Any]:
@@ -111,19 +111,19 @@ def _ok(coroutine: Any) -> Deferred[Any]:
 # -- the connection ---------------------------------------------------------------------------
 
 
-@_command("PING", 0, 1, "[message]", queues=True)
+@_command("PING", 0, 1, "[message]", queues=True, fast=True)
 def ping(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer PONG, or the message."""
     return cmd[1] if len(cmd) == 2 else Simple("PONG")
 
 
-@_command("ECHO", 1, 1, "message", yields=True, queues=True)
+@_command("ECHO", 1, 1, "message", yields=True, queues=True, fast=True)
 def echo(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer the message."""
     return cmd[1]
 
 
-@_command("QUIT", 0, -1, before_auth=True, immediate=True)
+@_command("QUIT", 0, -1, before_auth=True, immediate=True, fast=True)
 def quit_connection(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer OK and close the connection."""
     connection.close_after_flush(OK_REPLY)
@@ -133,7 +133,7 @@ def quit_connection(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 # -- transactions -----------------------------------------------------------------------------
 
 
-@_command("MULTI", 0, 0, group="transactions", immediate=True)
+@_command("MULTI", 0, 0, group="transactions", immediate=True, fast=True)
 def multi(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Begin a transaction: commands are queued until EXEC."""
     if connection.transaction is not None:
@@ -151,7 +151,7 @@ def execute(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return NO_REPLY
 
 
-@_command("DISCARD", 0, 0, group="transactions", immediate=True)
+@_command("DISCARD", 0, 0, group="transactions", immediate=True, fast=True)
 def discard(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Forget the queued commands and the watched keys."""
     if connection.transaction is None:
@@ -169,7 +169,7 @@ def watch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return node.transactions.watch(connection, cmd[1:])
 
 
-@_command("UNWATCH", 0, 0, group="transactions", queues=True)
+@_command("UNWATCH", 0, 0, group="transactions", queues=True, fast=True)
 def unwatch(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Forget the watched keys."""
     node.transactions.unwatch(connection)

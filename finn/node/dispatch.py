@@ -42,6 +42,8 @@ READ = int(Kind.READ)
 LOCAL = int(Kind.LOCAL)
 OPAQUE = int(Kind.OPAQUE)
 _GROUPED = (WRITE, READ)
+# Seconds after which a built-in command that is not fast ends a portion.
+PORTION_TIME = 0.003
 
 
 class Dispatch:
@@ -185,6 +187,7 @@ class Dispatch:
         group: list[list[bytes]] = []
         group_kind = 0
         portion = 0
+        until = 0.0
         for position, cmd in enumerate(commands):
             if portion >= connection.portion:
                 self._flush_group(connection, group, group_kind)
@@ -220,9 +223,13 @@ class Dispatch:
             elif kind == OPAQUE:
                 self._opaque_command(connection, cmd)
             elif kind == BUILTIN:
+                if not (route.fast or until):
+                    until = self._node.now() + PORTION_TIME
                 self._builtin(connection, cmd, route)
                 if connection.closing:
                     return
+                if not route.fast and self._node.now() > until:
+                    portion = connection.portion
             else:
                 self._local(connection, cmd, route)
         self._flush_group(connection, group, group_kind)

@@ -52,7 +52,7 @@ class Route:
     """
 
     __slots__ = ("kind", "low", "high", "convert", "run", "spec", "name")
-    immediate = False
+    immediate = fast = False
 
     def __init__(self, spec: CommandSpec) -> None:
         self.kind = int(spec.kind)
@@ -136,7 +136,7 @@ class Host:
             replies: receives the replies, those of ``UniformCommands`` perhaps in one piece for
                 each of the ``parts``; None where nobody waits for them.
             parts: how many commands each of several clients sent; None: one sent them all.
-            limit: bytes of replies after which no more commands are run; for reads.
+            limit: bytes of replies after which no more commands are run.
 
         Returns:
             How many commands were run. If not all, each has a reply of its own.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError
-from finn.node.builtin import MANY, BuiltinTable, Subcommands, subcommand
+from finn.node.builtin import MANY, BuiltinTable, Raw, Subcommands, subcommand
 from finn.node.transactions import command_keys
-from finn.resp.values import NULL_ARRAY, OK, Simple
+from finn.resp.replies import encode_value, null_array_reply
+from finn.resp.values import OK, Simple
 from finn.table import Kind
 
 if TYPE_CHECKING:
@@ -25,35 +27,40 @@ _command = INTROSPECTION.command
 @_command("COMMAND", 0, -1, "[subcommand [name ...]]", group="server", queues=True)
 def command(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Describe the commands of this node and its machine: COUNT, LIST, INFO, DOCS, GETKEYS."""
-    rows = dict(command_rows(node))
     if len(cmd) == 1:
-        return [row.describe() for row in rows.values()]
-    return subcommand(_COMMAND, cmd)(rows, cmd[2:])
+        return _command_info(node.catalogue, connection, [])
+    return subcommand(_COMMAND, cmd)(node.catalogue, connection, cmd[2:])
 
 
-def _chosen(rows: dict[str, Row], names: list[bytes]) -> list[str]:
-    return [name.decode("ascii", "replace").upper() for name in names] or list(rows)
+def _command_count(catalogue: Catalogue, connection: Any, names: list[bytes]) -> Any:
+    return len(catalogue.rows())
 
 
-def _command_count(rows: dict[str, Row], names: list[bytes]) -> Any:
-    return len(rows)
+def _command_list(catalogue: Catalogue, connection: Any, names: list[bytes]) -> Any:
+    return [name.lower() for name in catalogue.rows()]
 
 
-def _command_list(rows: dict[str, Row], names: list[bytes]) -> Any:
-    return [row.name.lower() for row in rows.values()]
+def _command_info(catalogue: Catalogue, connection: Any, names: list[bytes]) -> Any:
+    known = catalogue.infos(connection.resp3)
+    null = null_array_reply(connection.resp3)
+    found = [known.get(name, null) for name in _chosen(names)] or known.values()
+    return Raw(b"*%d\r\n%b" % (len(found), b"".join(found)))
 
 
-def _command_info(rows: dict[str, Row], names: list[bytes]) -> Any:
-    chosen = _chosen(rows, names)
-    return [rows[n].describe() if n in rows else NULL_ARRAY for n in chosen]
+def _command_docs(catalogue: Catalogue, connection: Any, names: list[bytes]) -> Any:
+    known = catalogue.docs(connection.resp3)
+    chosen = dict.fromkeys(_chosen(names)) if names else known
+    found = [known[name] for name in chosen if name in known]
+    head = b"%%%d\r\n" % len(found) if connection.resp3 else b"*%d\r\n" % (2 * len(found))
+    return Raw(head + b"".join(found))
 
 
-def _command_docs(rows: dict[str, Row], names: list[bytes]) -> Any:
-    return {n.lower(): rows[n].docs() for n in _chosen(rows, names) if n in rows}
+def _chosen(names: list[bytes]) -> list[str]:
+    return [name.decode("ascii", "replace").upper() for name in names]
 
 
-def _command_keys(rows: dict[str, Row], words: list[bytes]) -> Any:
-    row = rows.get(words[0].decode("ascii", "replace").upper())
+def _command_keys(catalogue: Catalogue, connection: Any, words: list[bytes]) -> Any:
+    row = catalogue.rows().get(words[0].decode("ascii", "replace").upper())
     if row is None:
         raise CommandError("ERR Invalid command specified")
     if row.keys is None:
@@ -133,24 +140,66 @@ def _argument(part: str) -> dict[str, Any]:
     return argument | {"flags": [Simple("optional")]} if optional else argument
 
 
-def command_rows(node: Node) -> Iterator[tuple[str, Row]]:
-    """Yield the row of every command, by name."""
-    found: dict[str, Row] = {}
+class Catalogue:
+    """What a node tells of its commands and its machine's.
+
+    It is the same as long as the node runs, and takes milliseconds: so it is made once, when
+    somebody asks.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._rows: dict[str, Row] = {}
+        self._help: list[str] = []
+        self._infos: dict[bool, dict[str, bytes]] = {}
+        self._docs: dict[bool, dict[str, bytes]] = {}
+
+    def rows(self) -> dict[str, Row]:
+        """Return the row of every command, sorted by name."""
+        if not self._rows:
+            rows = sorted(_rows(self._node), key=attrgetter("name"))
+            self._rows = {row.name: row for row in rows}
+        return self._rows
+
+    def help(self) -> list[str]:
+        """Return the lines of RAFTHELP."""
+        if not self._help:
+            for name, row in self.rows().items():
+                self._help.append(f"{name} {row.usage}".strip() + f" - {row.summary}")
+        return self._help
+
+    def infos(self, resp3: bool) -> dict[str, bytes]:
+        """Return the replies of COMMAND INFO, by name."""
+        found = self._infos.setdefault(resp3, {})
+        if not found:
+            for name, row in self.rows().items():
+                found[name] = encode_value(row.describe(), resp3)
+        return found
+
+    def docs(self, resp3: bool) -> dict[str, bytes]:
+        """Return the members of the map that COMMAND DOCS answers, by name."""
+        found = self._docs.setdefault(resp3, {})
+        if not found:
+            for name, row in self.rows().items():
+                found[name] = encode_value(name.lower()) + encode_value(row.docs(), resp3)
+        return found
+
+
+def _rows(node: Node) -> Iterator[Row]:
     for spec in node.host.specs.values():
         high = 1 << 62 if spec.max_args < 0 else spec.max_args + 1
         word = {Kind.WRITE: "write", Kind.READ: "readonly"}.get(spec.kind, "fast")
         flags = spec.flags or (word,)
-        found[spec.name] = Row(
+        yield Row(
             spec.name, spec.min_args + 1, high, flags, spec.keys, spec.summary, spec.group,
             spec.usage,
         )  # fmt: skip
     for builtin in node.dispatch.builtins():
-        flags = ("admin",) if builtin.manages else ("fast",)
-        found[builtin.name] = Row(
+        flags = ("admin",) if builtin.manages else ("fast",) if builtin.fast else ()
+        yield Row(
             builtin.name, builtin.low, builtin.high, flags, None, builtin.summary,
             builtin.group, builtin.usage,
         )  # fmt: skip
-    yield from sorted(found.items())
 
 
 # -- CONFIG, SLOWLOG ----------------------------------------------------------------------

@@ -22,6 +22,13 @@ from finn.resp.replies import encode_error, null_array_reply
 
 _log = Logger(namespace="finn.node")
 
+# Bytes of replies that one transaction may have, as they are made in one piece.
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+_TOO_MUCH = CommandError(
+    f"ERR left out: the replies of one transaction are limited to {MAX_REPLY_BYTES} bytes"
+)
+LEFT_OUT = encode_error(str(_TOO_MUCH))
+
 
 class Waiter:
     """A slot whose reply goes to a Deferred instead of a connection.
@@ -234,9 +241,10 @@ class Transaction(Run):
         calls: what the commands of an ``IMachine`` asked for.
         extras: replies of the node's own commands, with their place in the array, in order.
         watch: what it depends on, until it has its place.
+        room: bytes that its replies may still have.
     """
 
-    __slots__ = ("calls", "reads", "extras", "watch")
+    __slots__ = ("calls", "reads", "extras", "room", "watch")
 
     def __init__(
         self,
@@ -251,14 +259,24 @@ class Transaction(Run):
         self.extras: Sequence[tuple[int, bytes]] = ()
         self.reads = False
         self.watch: Any = None
+        self.room = MAX_REPLY_BYTES
+
+    def ask(self, replies: list[bytes], call: OpaqueCall, value: Any, error: Any = None) -> None:
+        """Add the reply of a call while there is room; then what only reads need not be done."""
+        if self.room > 0:
+            replies.append(call.reply_now(value, error))
+            self.room -= len(replies[-1])
+        else:
+            call.reply_now(value, _TOO_MUCH if call.mutate is None else error)
 
     def complete(self, replies: Sequence[bytes]) -> None:
-        """Give the replies of the commands between MULTI and EXEC."""
-        if self.extras:
-            replies = list(replies)
-            for place, data in self.extras:
-                replies.insert(place, data)
-        Run.complete(self, [b"*%d\r\n%s" % (len(replies), b"".join(replies))])
+        """Give the replies of the commands between MULTI and EXEC: of the first, if not of all."""
+        count = len(self.commands if self.calls is None else self.calls)
+        if self.extras or len(replies) < count:
+            rest, extras = iter(replies), dict(self.extras)
+            total = count + len(extras)
+            replies = [extras.get(place) or next(rest, LEFT_OUT) for place in range(total)]
+        Run.complete(self, [b"".join([b"*%d\r\n" % len(replies), *replies])])
 
     def drop(self) -> None:
         """Forget the commands, what was asked for them, and what it depends on."""

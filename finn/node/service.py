@@ -22,6 +22,7 @@ from finn.node.driver import Driver
 from finn.node.executing import Executing
 from finn.node.forwarding import Forwarding
 from finn.node.host import Host
+from finn.node.introspection import Catalogue
 from finn.node.joining import Joining
 from finn.node.links import Links
 from finn.node.listening import begin_to_listen
@@ -133,6 +134,7 @@ class Node(MultiService):
         )
         self.transactions = Transactions(self)
         self.dispatch = Dispatch(self, BUILTINS)
+        self.catalogue = Catalogue(self)
         self.links = Links(self)
         self.membership = Membership(self)
         self.joining = Joining(self)
@@ -144,10 +146,9 @@ class Node(MultiService):
         self.port: Any = None
         self.attempt: object = None  # to listen, of the start that counts
         self.lock: DirectoryLock
-        self.store_open = False
+        self.store_open = self.stopping = False
         self.started_at = 0.0
         self.failure: BaseException | None = None
-        self.stopping = False
         self._sweep_call: Any = None
         self._sleeps: list[Any] = []
         self._ready, self._leading, self._failing = Waiters(), Waiters(), Waiters()

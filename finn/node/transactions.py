@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from finn.errors import CommandError, FinnError
 from finn.node.builtin import BUILTIN, Builtin
-from finn.node.runs import Run, Transaction, Waiter, Watching
+from finn.node.runs import LEFT_OUT, MAX_REPLY_BYTES, OpaqueCall, Run, Transaction, Waiter, Watching
 from finn.resp.replies import encode_error, null_array_reply, pack_command
 from finn.resp.values import OK
 from finn.table import Kind
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Commands one transaction may hold: it runs in one piece, about a microsecond each.
 MAX_QUEUED = 10_000
+# Those among them that are built-in and not fast: CLIENT LIST of hundreds takes a millisecond.
+MAX_QUEUED_SLOW = 8
 # Bytes one transaction may hold, as it is one entry.
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 # Keys one connection may watch, a few microseconds each, and their bytes.
@@ -116,6 +118,7 @@ class Queued:
         self.kinds: set[int] = set()
         self.failed = False
         self._bytes = 0
+        self._slow = 0
 
     def __len__(self) -> int:
         return len(self.commands) + len(self.builtins)
@@ -134,6 +137,12 @@ class Queued:
             raise CommandError(f"ERR transactions are limited to {MAX_QUEUED} commands")
         if self._bytes > MAX_QUEUED_BYTES:
             raise CommandError(f"ERR transactions are limited to {MAX_QUEUED_BYTES} bytes")
+        if is_builtin and not route.fast:
+            self._slow += 1
+            if self._slow > MAX_QUEUED_SLOW:
+                raise CommandError(
+                    f"ERR transactions are limited to {MAX_QUEUED_SLOW} commands like {route.name}"
+                )
         if is_builtin:
             self.builtins.append((len(self), command, route))
             return
@@ -288,9 +297,7 @@ class Transactions:
         commands, calls = queued.commands, None
         writes = Kind.WRITE in queued.kinds
         if Kind.OPAQUE in queued.kinds:
-            calls = [
-                node.host.ask_early(connection, cmd, node.applying.last_time) for cmd in commands
-            ]
+            calls = self._ask(connection, commands)
             commands = [cmd for cmd, c in zip(commands, calls, strict=True) if c.mutate is not None]
             writes = bool(commands)
         slot = connection.reserve(1)
@@ -305,6 +312,19 @@ class Transactions:
         payload = b"".join([_MULTI, *packed, _EXEC])
         node.dispatch.propose_for(connection, run, payload, len(packed) + 2)
 
+    def _ask(self, connection: Any, commands: list[list[bytes]]) -> list[OpaqueCall]:
+        """Ask an ``IMachine`` what commands are; what it replies at once is kept, within bounds."""
+        node = self._node
+        calls: list[OpaqueCall] = []
+        room = MAX_REPLY_BYTES
+        for cmd in commands:
+            call = node.host.ask_early(connection, cmd, node.applying.last_time)
+            room -= sum(map(len, call.early))
+            if call.early and room < 0:
+                call.early = [LEFT_OUT]
+            calls.append(call)
+        return calls
+
     def _answer(self, connection: Any, queued: Queued) -> list[tuple[int, bytes]]:
         """Run the commands of the node: they change nothing, so it may be null all the same."""
         dispatch = self._node.dispatch
@@ -318,9 +338,13 @@ class Transactions:
         if not self.holds(run):
             return
         if run.calls is not None:
-            run.complete([call.reply_now(None) for call in run.calls])
+            replies: list[bytes] = []
+            for call in run.calls:
+                run.ask(replies, call, None)
         else:
-            run.complete(self._node.reading.execute(run.commands, run.resp3))
+            reading = self._node.reading
+            replies, _ = reading.execute_some(run.commands, run.resp3, limit=run.room)
+        run.complete(replies)
 
 
 def command_keys(command: list[bytes], keys: tuple[int, int, int]) -> list[bytes]:

@@ -33,7 +33,7 @@ MACHINES = (
     ),
     mutant(
         "marks-of-a-transaction-do-not-count", "6.7", _APPLYING,
-        "commands, call, position + is_transaction,", "commands, call, position,",
+        "done = execute(commands, call, position,", "done = execute(commands, call, position - 1,",
         "tests.node.test_transactions.ClusterTests.test_all_nodes_run_it",
     ),
     mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.bounds import BOUNDS
 from tests.mutants.clients import CLIENTS
 from tests.mutants.crowds import CROWDS
 from tests.mutants.elections import ELECTIONS
@@ -16,7 +17,7 @@ from tests.mutants.storage import STORAGE
 
 _ALL = (
     *ELECTIONS, *REPLICATION, *READS, *MEMBERSHIP, *SNAPSHOTS, *STORAGE, *PROTOCOLS, *CLIENTS,
-    *CROWDS, *MACHINES,
+    *CROWDS, *BOUNDS, *MACHINES,
 )  # fmt: skip
 
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}
