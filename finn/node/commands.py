@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from finn.errors import CommandError, MembershipError, NotReady
-from finn.node.builtin import NO_REPLY, BuiltinTable
+from finn.node.builtin import NO_REPLY, BuiltinTable, Raw
 from finn.node.clients import CLIENT_COMMANDS
 from finn.node.info import INFO_COMMANDS
 from finn.node.introspection import INTROSPECTION
 from finn.node.status import original_stats, state_of, status_of
 from finn.node.transactions import Queued
-from finn.resp.replies import OK_REPLY
+from finn.resp.replies import OK_REPLY, PONG_REPLY
 from finn.resp.values import OK, Simple
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUILTINS = BuiltinTable()
 _command = BUILTINS.command
+_PONG = Raw(PONG_REPLY)
 
 
 # -- the cluster ------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def _ok(coroutine: Any) -> Deferred[Any]:
 @_command("PING", 0, 1, "[message]", queues=True, fast=True)
 def ping(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Answer PONG, or the message."""
-    return cmd[1] if len(cmd) == 2 else Simple("PONG")
+    return cmd[1] if len(cmd) == 2 else _PONG
 
 
 @_command("ECHO", 1, 1, "message", yields=True, queues=True, fast=True)

@@ -73,9 +73,9 @@ class Watch:
         Raises:
             CommandError: it is too much.
         """
-        more = {*keys} - self.wanted
+        more = {*keys[:MAX_WATCHED]} - self.wanted
         size = self._bytes + sum(map(len, more))
-        if len(self.wanted) + len(more) > MAX_WATCHED:
+        if len(keys) > MAX_WATCHED or len(self.wanted) + len(more) > MAX_WATCHED:
             raise CommandError(f"ERR a connection may watch {MAX_WATCHED} keys at most")
         if size > MAX_WATCHED_BYTES:
             raise CommandError(

@@ -339,6 +339,9 @@ class ClusterTests(SynchronousTestCase):
         reply = client.ask("UNWATCH", "WATCH a b", "WATCH c d")
         self.assertEqual(reply, b"+OK\r\n+OK\r\n-ERR a connection may watch 3 keys at most\r\n")
         self.assertIn(b"-EXECABORT ", client.ask("MULTI", "SET a 1", "EXEC"))
+        error = b"-ERR a connection may watch 3 keys at most\r\n"
+        self.assertEqual(client.ask("WATCH a a a a"), error)
+        self.assertIn(b"-EXECABORT ", client.ask("MULTI", "SET a 1", "EXEC"))
         self.assertEqual(client.ask("WATCH " + "x" * 20), b"+OK\r\n")
         error = b"-ERR a connection may watch keys of 20 bytes at most\r\n"
         self.assertEqual(client.ask("WATCH y"), error)
