@@ -107,7 +107,9 @@ def load_machine(name: str) -> Any:
             found = getattr(found, attribute)
         except AttributeError:
             raise ValueError(f"machine module {module_name} has no {path}") from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ValueError(f"machine {name} cannot be found: {told(error)}") from None
     if not callable(found):
         raise ValueError(f"machine {name} is not a class or function that makes a machine")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from os import PathLike
 from typing import Any
-from unicodedata import normalize
 
 
 class Consistency(enum.IntEnum):
@@ -89,6 +89,7 @@ FOREVER = 1e9
 #: one takes some microseconds for each of them.
 LONGEST_NAME = 253
 LONGEST_ADDRESS = LONGEST_NAME + len("[]:65535")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 #: Whole numbers among the options, and the least of each.
 _COUNTS = {"max_clients": 1, "snapshot_bytes": 0, "trailing_bytes": 0}
@@ -115,7 +116,8 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"address {address!r}: write an IPv6 host in brackets")
-    if not (_is_ipv6(host) if in_brackets else _is_name(host or LOOPBACK)):
+    is_plain = all(c.isprintable() and not c.isspace() for c in host)
+    if not (is_plain and (_is_ipv6(host) if in_brackets else _is_name(host or LOOPBACK))):
         raise ValueError(f"address {address!r} has a bad host name")
     return host or LOOPBACK, int(port)
 
@@ -136,23 +138,13 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """Say whether a host can be looked up, by the rules of Twisted, which does it."""
-    if any(c.isspace() or not c.isprintable() for c in host):
-        return False
+    """Say whether a host can be looked up: Twisted knows letters, digits and hyphens only."""
     try:
-        name = _idna(normalize("NFC", host))
+        name = host.encode("idna").decode("ascii")
     except UnicodeError:
         return False
-    return len(name) <= LONGEST_NAME
-
-
-def _idna(host: str) -> bytes:
-    # As Twisted does; the package comes with what TLS needs, and is the stricter one.
-    try:
-        import idna
-    except ImportError:
-        return host.encode("idna")
-    return idna.encode(host)
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= LONGEST_NAME and all(map(_LABEL.fullmatch, labels))
 
 
 @dataclass

@@ -6,8 +6,11 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.node.builtin import MANY
+from finn.node.clients import MAX_NAME
 from finn.node.commands import BUILTINS
 from finn.node.proposals import MAX_PENDING_BYTES
+from finn.node.transactions import MAX_WATCHED
 from finn.options import NodeOptions
 from finn.protocols import connection, handshake, link
 from finn.protocols.server import ClientLimits
@@ -40,6 +43,10 @@ class SecurityTests(SynchronousTestCase):
             "a command that is not finished": f"{limits.partial_timeout:.0f} s of silence",
             "a client between two commands": "`--idle-timeout`, none by default; TCP notices a "
             "host that is gone",
+            "arguments of a built-in command": f"{MANY:,} (`WATCH`: {MAX_WATCHED:,} keys)",
+            "the name of a client, or of its library": f"{MAX_NAME:,} bytes",
+            "the last bytes of a connection that ends": f"{limits.close_timeout:.0f} s in which "
+            "it takes nothing",
             "clients": "`--max-clients`",
             "replies that a client has not taken": f"{limits.output_bytes // KIB} KiB, "
             "and what a few commands bring",

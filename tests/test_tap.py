@@ -384,12 +384,13 @@ def make():
     raise Strange
 
 def __getattr__(name):
-    raise KeyError(name)
+    raise SystemExit if name == "end" else KeyError(name)
 """
         self.write(f"{self.module}_strange.py", strange)
         for name, text in (
             (f"{self.module}_strange:make", "cannot be made: Strange"),
             (f"{self.module}_strange:other", "cannot be found: KeyError: 'other'"),
+            (f"{self.module}_strange:end", "cannot be found: SystemExit"),
             ("sys:exit", "machine sys:exit cannot be made: SystemExit"),
             (f"{self.module}_exit:X", f"SystemExit ({self.module}_exit.py, line 1)"),
         ):

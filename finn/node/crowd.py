@@ -81,13 +81,17 @@ class CrowdDispatch:
             return False
         time_is_up = node.now() + SLICE
         first = begin = 0
+        most = len(counts)
         while first < len(counts):
-            last, end = _slice(connections, counts, first, begin)
+            last, end = _slice(connections, counts, first, begin, most)
             clients, parts, part = connections[first:last], counts[first:last], commands[begin:end]
             if node.now() > time_is_up:
                 self._postpone(clients, parts, part)
             elif node.reading.at_once(level, part):
-                last = first + self._read_now(clients, parts, part)
+                served = self._read_now(clients, parts, part)
+                if served < len(clients):
+                    most = served  # what is read beyond it may be read in vain
+                    last = first + served
             else:
                 self._read_later(clients, parts, part)
             begin += sum(counts[first:last])
@@ -115,10 +119,9 @@ class CrowdDispatch:
         served = begin = 0
         while begin < done:
             connection, end = connections[served], begin + counts[served]
-            connection.reply(b"".join(replies[begin:end]))
+            connection.answer(b"".join(replies[begin:end]))
             if end > done:
-                self._node.dispatch.postpone(connection, commands[done:end])
-            connection.flush()
+                self._postpone([connection], [end - done], commands[done:end])
             served, begin = served + 1, end
         return served
 
@@ -139,15 +142,15 @@ class CrowdDispatch:
 
 
 def _slice(
-    connections: Sequence[Any], counts: Sequence[int], first: int, begin: int
+    connections: Sequence[Any], counts: Sequence[int], first: int, begin: int, most: int
 ) -> tuple[int, int]:
-    """Return behind which client, and command, a slice of reads ends.
+    """Return behind which client, of so many at most, and command a slice of reads ends.
 
     It is as large as the smallest portion of its clients: all its replies are in memory together.
     """
     last, end = first + 1, begin + counts[first]
     portion = connections[first].portion
-    while last < len(counts):
+    while last < min(len(counts), first + most):
         portion = min(portion, connections[last].portion)
         if end + counts[last] - begin > portion:
             break

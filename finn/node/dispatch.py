@@ -352,7 +352,8 @@ class Dispatch:
             if whole and (total > LARGE_REPLIES or connection.full):
                 self.postpone(connection, commands)
                 return
-            size = min(2 * size, MANY)
+            # More of those that fit; not beyond what did, which may be read in vain.
+            size = min(2 * size, MANY) if done == len(part) else done
         portion = connection.portion
         if whole and len(commands) > portion:
             self.postpone(connection, commands[portion:])

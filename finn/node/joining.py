@@ -6,7 +6,6 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -212,12 +211,9 @@ class Joining:
 
     async def _is_nobody(self, address: str, e: Exception) -> bool:
         """Say whether asking an address failed because there is certainly nobody."""
-        host, _ = split_address(address)
-        if isinstance(e, error.NoRouteError):
-            # Of a name's addresses the last may be of a family that this machine has not.
-            return not (isIPAddress(host) or isIPv6Address(host))
-        if not isinstance(e, (error.DNSLookupError, error.UnknownHostError)):
+        if not isinstance(e, error.DNSLookupError):
             return _is_nobody(e)
+        host, _ = split_address(address)
         try:
             return bool(await self._answer(is_unknown(self._node.reactor, host, LOOKUP_TIMEOUT)))
         except Exception:
@@ -262,7 +258,8 @@ class _Doubts:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}  # by address
-        self._gone: set[str] = set()  # of these, who was not there any more
+        self._met: set[str] = set()  # of these, who was there
+        self._gone: set[str] = set()  # of these, who was not any more
         self._said: tuple[set[str], set[str]] = set(), set()
         self._said_at = 0.0
 
@@ -280,16 +277,21 @@ class _Doubts:
     def dispel(self, address: str) -> None:
         """Forget about one: it said that it has no cluster."""
         self._reasons.pop(address, None)
+        self._met.discard(address)
         self._gone.discard(address)
 
-    def note(self, address: str, error: Exception, nobody: bool) -> None:
+    def note(self, address: str, e: Exception, nobody: bool) -> None:
         """Note how asking one failed. Only where nobody has ever been there is no doubt."""
         if not nobody:
-            text = str(error).rstrip(".") or type(error).__name__
+            text = str(e).rstrip(".") or type(e).__name__
             self._reasons[address] = printable(text.encode("utf-8", "replace"))
             self._gone.discard(address)
-        elif address in self._reasons:
+            if not isinstance(e, (error.ConnectError, error.DNSLookupError)):
+                self._met.add(address)
+        elif address in self._met:
             self._gone.add(address)
+        else:
+            self.dispel(address)
 
     def are_news(self, now: float) -> bool:
         """Whether it is time to tell people of them, who are told no reason again and again."""

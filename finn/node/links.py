@@ -20,7 +20,6 @@ from finn.protocols.dialer import Dialer
 from finn.protocols.handshake import LinkIdentity, PeerHello
 from finn.protocols.link import ILinkHandler, MemberLink, accept_link, probe
 from finn.protocols.wire import (
-    APPEND,
     Forward,
     ForwardReply,
     SnapshotOffer,
@@ -43,6 +42,9 @@ if TYPE_CHECKING:
 
 _RAFT_TYPES = frozenset((AppendEntries, AppendReply, RequestVote, TimeoutNow, VoteReply))
 _TERMED = _RAFT_TYPES | {SnapshotOffer}
+# Large messages of leaders, which heartbeats wait behind: AppendEntries, ForwardReply. What else
+# comes from there a former leader sends, too: it asks for votes.
+_LEADING = frozenset((b"A", b"f"))
 # A peer whose status is older than this is shown as ``Timeout``, seconds.
 STATUS_AGE = 2.5
 # What a leader tells a former member that dials it.
@@ -219,8 +221,7 @@ class Links:
 
     def bytes_received(self, link: MemberLink, begun: bytes) -> None:
         raft = self._node.raft
-        # Of what else comes from there a former leader sends some too, which asks for votes.
-        if raft is not None and link.peer_id == raft.leader_id and begun == APPEND:
+        if raft is not None and link.peer_id == raft.leader_id and begun in _LEADING:
             raft.leader_contact(link.peer_id, raft.current_term, self._node.now())
 
     def message_received(self, link: MemberLink, message: Any) -> None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 # How often deadlines of requests are looked at, seconds.
 SWEEP = 0.5
 # Another node that does not connect or answer for so long is given up, seconds.
-ASK_TIMEOUT = 3.0
+ASK_TIMEOUT = 5.0  # Linux takes three to say that there is no such host
 
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -104,7 +104,6 @@ TRANSFER = 2
 AMNESIC = 4
 YES = 8
 
-APPEND = b"A"
 _VOTE = struct.Struct("<QQQB")
 _VOTE_REPLY = struct.Struct("<QB")
 _APPEND = struct.Struct("<QQQQQB")
@@ -126,8 +125,8 @@ _APPEND_OPENING = b"*2\r\n$1\r\nA\r\n$%d\r\n" % _APPEND.size
 _APPEND_ONE_OPENING = b"*3\r\n$1\r\nA\r\n$%d\r\n" % _APPEND.size
 _APPEND_REPLY_OPENING = b"*2\r\n$1\r\na\r\n$%d\r\n" % _APPEND_REPLY.size
 OPENINGS: dict[bytes, tuple[bytes, int, int]] = {
-    _APPEND_OPENING: (APPEND, 1, _APPEND.size),
-    _APPEND_ONE_OPENING: (APPEND, 2, _APPEND.size),
+    _APPEND_OPENING: (b"A", 1, _APPEND.size),
+    _APPEND_ONE_OPENING: (b"A", 2, _APPEND.size),
     _APPEND_REPLY_OPENING: (b"a", 1, _APPEND_REPLY.size),
 }
 
@@ -155,7 +154,7 @@ def _frame_append(m: AppendEntries) -> bytes:
     if len(m.entries) == 1:
         record = m.entries[0].record
         return b"%b%b\r\n$%d\r\n%b\r\n" % (_APPEND_ONE_OPENING, header, len(record), record)
-    return frame([APPEND, header, *[entry.record for entry in m.entries]])
+    return frame([b"A", header, *[entry.record for entry in m.entries]])
 
 
 def _frame_append_reply(m: AppendReply) -> bytes:
@@ -386,7 +385,7 @@ def _decode_chunk(parts: list[bytes]) -> SnapshotChunk:
 
 # type byte -> (decoder, header size, count of bulks; 0: any from two on)
 _DECODERS: dict[bytes, tuple[Callable[[list[bytes]], LinkMessage], int, int]] = {
-    APPEND: (_decode_append, _APPEND.size, 0),
+    b"A": (_decode_append, _APPEND.size, 0),
     b"a": (_decode_append_reply, _APPEND_REPLY.size, 2),
     b"V": (_decode_vote, _VOTE.size, 2),
     b"v": (_decode_vote_reply, _VOTE_REPLY.size, 2),

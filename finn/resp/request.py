@@ -36,7 +36,7 @@ def encode_words(words: Sequence[Word], limits: ReaderLimits = _LIMITS) -> list[
 def _encoded(word: object) -> bytes:
     # Of a subclass its value, whatever it makes of itself: followers get nothing else.
     if isinstance(word, bytes):
-        return word if type(word) is bytes else bytes(memoryview(word))
+        return word if type(word) is bytes else bytes.__getitem__(word, slice(None))
     if isinstance(word, str):
         return str.encode(word)
     if isinstance(word, int):

@@ -156,12 +156,12 @@ ELECTIONS = (
     ),
     mutant(
         "former-leader-keeps-others-from-leading", "1.6", "finn/node/links.py",
-        " and begun == APPEND:", ":",
+        " and begun in _LEADING:", ":",
         "tests.node.test_suspicion.PiecesTests.test_a_former_leader",
     ),
     mutant(
         "large-message-is-no-sign-of-life", "1.6", "finn/node/links.py",
-        " and begun == APPEND:", " and False:",
+        " and begun in _LEADING:", " and False:",
         "tests.node.test_suspicion.PiecesTests.test_a_large_message",
     ),
     # 1.7

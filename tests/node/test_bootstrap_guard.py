@@ -81,8 +81,9 @@ class Doubts(SynchronousTestCase):
         """It founds nothing in that time, and says why now and then."""
         with capturedLogs() as logs:
             cluster.advance(seconds)
-        self.assertEqual(cluster.nodes[0].identity.cluster_id, 0)
-        self.assertIsNone(cluster.nodes[0].failure)
+        founder = cluster.computers[0]
+        self.assertEqual(founder.node.identity.cluster_id, 0)
+        self.assertIsNone(founder.node.failure)
         lines = [formatEvent(event) for event in logs]
         told = [line for line in lines if line.startswith("not founding a cluster")]
         self.assertIn(why, "".join(told))
@@ -151,6 +152,17 @@ class Doubts(SynchronousTestCase):
         cluster.heal()
         self.assert_joins(cluster)
 
+    def test_those_that_were_only_out_of_reach(self) -> None:
+        """Nobody was met there: when it turns out that nobody is there, it founds a cluster."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        cluster.partition([0])
+        founder = cluster.computers[0]
+        founder.start()
+        self.assert_waits(cluster, 12, "10.0.0.3:7481: User timeout")
+        cluster.heal()
+        cluster.wait_until(lambda: founder.leads, 10)
+
     def test_those_that_have_no_cluster_say_so_late(self) -> None:
         """It founds one when the last has: fresh nodes do not wait for each other."""
         cluster = MemoryCluster(Journal)
@@ -214,12 +226,6 @@ class Nobody(SynchronousTestCase):
             self.assertFalse(self.is_nobody(error.getConnectError((number, ""))), number)
         for e in (error.ConnectBindError(errno.EMFILE), ConnectionGone("x"), error.TimeoutError()):
             self.assertFalse(self.is_nobody(e), e)
-
-    def test_a_network_that_this_machine_has_not(self) -> None:
-        """It may be that of the last of a name's addresses; a number has no others."""
-        e = error.getConnectError((errno.ENETUNREACH, ""))
-        self.assertTrue(self.is_nobody(e, "host:1"))
-        self.assertFalse(self.is_nobody(e, "[::1]:1"))
 
     def test_names(self) -> None:
         """There is no such name, or nobody can tell, or it takes too long."""

@@ -46,7 +46,7 @@ class Large(CrowdCase):
             expected = [6, 6, 4, 2, 4, 2, 4, 2, 6]
             if level is MEDIUM:
                 # Read at once, so none is made beyond the first that is large enough.
-                expected = [6, *[1] * 6, *[1, 2, 2, 1] * 2, 4, 2, 6]
+                expected = [6, *[1] * 18, 4, 2, 6]
             self.assertEqual(sizes, expected, level)
             sizes.clear()
             for client in self.crowd.clients[1:]:
@@ -129,6 +129,44 @@ class Large(CrowdCase):
         failed = b"-ERR internal error: SystemExit\r\n"
         self.assertEqual((part, done), ([large, failed, large], 3))
         self.flushLoggedErrors(SystemExit)
+
+    def test_a_client_that_cannot_be_written_to(self) -> None:
+        """It alone is dropped, where the replies of a crowd do not fit, too."""
+        self.start_large(MEDIUM)
+        broken: Any = self.crowd.clients[1]
+
+        def fail(data: bytes) -> None:
+            raise OSError("no luck")
+
+        self.patch(broken.transport, "write", fail)
+        large = bulk(b"x" * 300_000)
+        self.crowd.send(*["GET kL;GET kL"] * 4)
+        found = self.crowd.wait(2, 0, 2, 2)
+        self.assertEqual(found, [large * 2, b"", large * 2, large * 2])
+        closing = [client.protocol.closing for client in self.crowd.clients]
+        self.assertEqual(closing, [False, True, False, False, False, False])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_what_does_not_fit_is_not_read_again_and_again(self) -> None:
+        """Only the first slice is larger than what fits."""
+        self.start_large(MEDIUM)
+        host: Any = self.crowd.node.host
+        noting, asked = host.execute, []
+
+        def note(*args: Any) -> Any:
+            asked.append(len(args[0]))
+            return noting(*args)
+
+        self.patch(host, "execute", note)
+        for client in self.crowd.clients:
+            client.protocol.portion = MANY
+        self.crowd.ask(*["GET kL"] * 6)
+        self.assertEqual(asked, [6, 1, 1, 1, 1, 1])
+        asked.clear()
+        client = self.crowd.clients[0]
+        client.protocol.portion = MANY
+        client.ask(*["GET kM"] * 2, *["GET kL"] * 4, *["GET kS"] * 4)
+        self.assertEqual(asked[:2], [10, FEW])
 
     def test_a_portion_has_a_bound(self) -> None:
         """However small the replies are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,6 +28,9 @@ class RequestTests(SynchronousTestCase):
         class Tag(bytes):
             def __bytes__(self) -> bytes:
                 return b"tag"
+
+            def __getitem__(self, where: Any) -> Any:
+                return b"part"
 
         class Number(float):
             def __repr__(self) -> str:
