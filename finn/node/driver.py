@@ -61,7 +61,6 @@ class Driver:
         self._timer_at = 0.0
         self._leaderless_since: float | None = None
         self._was_leader = False
-        self._syncs = node.options.durability is Durability.HIGH
         self.stopped = False
 
     # -- waking -------------------------------------------------------------------------------
@@ -236,15 +235,12 @@ class Driver:
             store.reset(*ready.reset_to)
         if ready.truncate_from:
             store.truncate_suffix(ready.truncate_from)
-        # The leader sends while it writes (thesis 10.2.1): the core counts its own copy only once
-        # it is durable, and holds back by itself what must not be sent earlier. A disk that syncs
-        # begins first, as sending may cost this process the processor; a mere write takes less.
-        if self._syncs and ready.entries:
-            store.append(ready.entries)
+        # The leader sends before and while it writes (thesis 10.2.1): the core counts its own copy
+        # only once it is durable, and holds back by itself what must not be sent earlier.
         send = node.links.send
         for peer, message in ready.messages:
             send(peer, message)
-        if not self._syncs and ready.entries:
+        if ready.entries:
             store.append(ready.entries)
         if ready.log_ticket:
             # At every level: who forgets members takes a few of them, or itself, for a majority.

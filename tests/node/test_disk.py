@@ -12,7 +12,6 @@ from finn.options import Durability
 from finn.raft.messages import RequestVote, VoteReply
 from finn.storage.identity import Identity
 from finn.testing.cluster import MemoryCluster
-from finn.testing.transports import SimulatedTransport
 from tests.node.peers import Peer
 from tests.node.support import Client, Journal
 
@@ -141,27 +140,6 @@ class DiskTests(SynchronousTestCase):
         self.cluster.computers[self.others[0]].disk.resume()
         self.cluster.advance(0.1)
         self.assertEqual(client.received, b"+OK\r\n")
-
-    def test_a_disk_that_syncs_begins_before_others_are_told(self) -> None:
-        """It works while the leader sends."""
-        self.start(durability=Durability.HIGH)
-        client = Client(self.cluster, self.leader)
-        self.cluster.advance(0.5)
-        leader = self.cluster.computers[self.leader]
-        self.assertEqual(leader.disk.pending, 0)
-        pending: list[int] = []
-        write = SimulatedTransport.write
-
-        def note(transport: SimulatedTransport, data: bytes) -> None:
-            if transport.reactor is leader.reactor and b"PUT" in data:
-                pending.append(leader.disk.pending)
-            write(transport, data)
-
-        self.patch(SimulatedTransport, "write", note)
-        client.send("PUT a 1")
-        self.cluster.advance(0.1)
-        self.assertEqual(client.received, b"+OK\r\n")
-        self.assertEqual(pending[0], 1)
 
     def test_a_stop_with_a_failing_disk_is_not_clean(self) -> None:
         """The next start must not trust what the last sync did not reach."""
