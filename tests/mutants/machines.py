@@ -23,7 +23,7 @@ MACHINES = (
     mutant(
         "machine-draws-its-own-chance", "6.7", _HOST,
         "        return Call(now, seed, self.log)",
-        "        return Call(now, random.getrandbits(64), self.log)",
+        '        return Call(now, __import__("random").getrandbits(64), self.log)',
         _REPLICATED + "clock_and_chance_survive_a_change_of_leader",
     ),
     mutant(
