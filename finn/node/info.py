@@ -212,7 +212,7 @@ def role(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     return ["slave", host, port, "connected" if port else "connect", offset]
 
 
-@_command("TIME", 0, 0, group="server", queues=True, yields=True)
+@_command("TIME", 0, 0, group="server", queues=True, yields=True, fast=True)
 def time(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Tell this node's clock: seconds since 1970, and microseconds."""
     seconds, millis = divmod(node.wall_ms(), 1000)

@@ -74,7 +74,7 @@ class Joining:
 
         Bootstrap is guarded (DESIGN section 5): whoever is there has to say that it has none. One
         that refuses this node, or is silent, may have one; also when it is gone in a later round,
-        as it may be restarted to mend what was wrong.
+        as it may be restarted to mend what was wrong, or not have been started yet.
 
         Returns:
             False as well when this node is stopped: that nobody has answered says nothing.
@@ -258,8 +258,7 @@ class _Doubts:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}  # by address
-        self._met: set[str] = set()  # of these, who was there
-        self._gone: set[str] = set()  # of these, who was not any more
+        self._gone: set[str] = set()  # of these, who was certainly not there since
         self._said: tuple[set[str], set[str]] = set(), set()
         self._said_at = 0.0
 
@@ -277,21 +276,16 @@ class _Doubts:
     def dispel(self, address: str) -> None:
         """Forget about one: it said that it has no cluster."""
         self._reasons.pop(address, None)
-        self._met.discard(address)
         self._gone.discard(address)
 
     def note(self, address: str, e: Exception, nobody: bool) -> None:
-        """Note how asking one failed. Only where nobody has ever been there is no doubt."""
+        """Note how asking one failed. Where there was a doubt once, nobody there is none yet."""
         if not nobody:
             text = str(e).rstrip(".") or type(e).__name__
             self._reasons[address] = printable(text.encode("utf-8", "replace"))
             self._gone.discard(address)
-            if not isinstance(e, (error.ConnectError, error.DNSLookupError)):
-                self._met.add(address)
-        elif address in self._met:
+        elif address in self._reasons:
             self._gone.add(address)
-        else:
-            self.dispel(address)
 
     def are_news(self, now: float) -> bool:
         """Whether it is time to tell people of them, who are told no reason again and again."""

@@ -263,11 +263,11 @@ class Transaction(Run):
 
     def ask(self, replies: list[bytes], call: OpaqueCall, value: Any, error: Any = None) -> None:
         """Add the reply of a call while there is room; then what only reads need not be done."""
+        data = call.reply_now(value, error if self.room > 0 or call.mutate else _TOO_MUCH)
+        call.early.clear()
         if self.room > 0:
-            replies.append(call.reply_now(value, error))
-            self.room -= len(replies[-1])
-        else:
-            call.reply_now(value, _TOO_MUCH if call.mutate is None else error)
+            replies.append(data)
+            self.room -= len(data)
 
     def complete(self, replies: Sequence[bytes]) -> None:
         """Give the replies of the commands between MULTI and EXEC: of the first, if not of all."""

@@ -321,7 +321,7 @@ class Transactions:
             call = node.host.ask_early(connection, cmd, node.applying.last_time)
             room -= sum(map(len, call.early))
             if call.early and room < 0:
-                call.early = [LEFT_OUT]
+                call.early[:] = [LEFT_OUT]  # the same list: whoever fills it would keep the other
             calls.append(call)
         return calls
 

@@ -152,8 +152,8 @@ class Doubts(SynchronousTestCase):
         cluster.heal()
         self.assert_joins(cluster)
 
-    def test_those_that_were_only_out_of_reach(self) -> None:
-        """Nobody was met there: when it turns out that nobody is there, it founds a cluster."""
+    def test_those_that_are_started_after_a_silence(self) -> None:
+        """Nobody is there meanwhile, and they may have a cluster; it founds one as they say no."""
         cluster = MemoryCluster(Journal)
         self.addCleanup(cluster.close)
         cluster.partition([0])
@@ -161,7 +161,10 @@ class Doubts(SynchronousTestCase):
         founder.start()
         self.assert_waits(cluster, 12, "10.0.0.3:7481: User timeout")
         cluster.heal()
-        cluster.wait_until(lambda: founder.leads, 10)
+        self.assert_waits(cluster, 20, "connection failure, and is gone since")
+        for member in (1, 2):
+            cluster.computers[member].start()
+        cluster.wait_until(cluster.settled)
 
     def test_those_that_have_no_cluster_say_so_late(self) -> None:
         """It founds one when the last has: fresh nodes do not wait for each other."""

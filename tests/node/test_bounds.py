@@ -141,6 +141,21 @@ class TransactionBound(SynchronousTestCase):
         self.assertEqual(reply.count(b"*2\r\n"), 2)
         self.assertEqual(reply.count(left_out), 1)
 
+    def test_replies_of_other_machines_that_are_left_out_are_not_kept(self) -> None:
+        """Neither those that they give at once nor those of writes."""
+        self.patch(transactions, "MAX_REPLY_BYTES", 30)
+        client = self.client(Opaque)
+        node: Any = client.protocol.factory.dispatcher._node
+        *_, local = node.transactions._ask(client.protocol, [[b"WHO"]] * 3)
+        self.assertEqual(local.early, [runs.LEFT_OUT])
+        self.assertIs(local.reply._fill.__self__, local.early)
+        (write,) = node.transactions._ask(client.protocol, [[b"SET", b"k", b"1"]])
+        run = runs.Transaction(runs.Waiter(bytes), [], False, 0.0, [write])
+        run.room = 0
+        replies: list[bytes] = []
+        run.ask(replies, write, 1)
+        self.assertEqual((replies, write.early), ([], []))
+
 
 class PortionBound(SynchronousTestCase):
     def test_slow_commands_end_a_portion(self) -> None:
