@@ -96,29 +96,28 @@ def load_machine(name: str) -> Any:
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
+    with _step(f"cannot import machine {module_name}"):
         found: Any = importlib.import_module(module_name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise ValueError(f"cannot import machine {module_name}: {told(error)}") from None
-    for attribute in path.split("."):
-        try:
-            found = getattr(found, attribute)
-        except AttributeError:
-            raise ValueError(f"machine module {module_name} has no {path}") from None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise ValueError(f"machine {name} cannot be found: {told(error)}") from None
+    with _step(f"machine {name} cannot be found"):
+        for attribute in path.split("."):
+            found = getattr(found, attribute, None)
+    if found is None:
+        raise ValueError(f"machine module {module_name} has no {path}")
     if not callable(found):
         raise ValueError(f"machine {name} is not a class or function that makes a machine")
-    try:
+    with _step(f"machine {name} cannot be made"):
         return found()
+
+
+@contextmanager
+def _step(failed: str) -> Iterator[None]:
+    """Raise what the user's code raises as a ValueError of one line."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ValueError(f"machine {name} cannot be made: {told(error)}") from None
+        raise ValueError(f"{failed}: {told(error)}") from None
 
 
 def told(error: BaseException) -> str:

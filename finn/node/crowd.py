@@ -111,7 +111,7 @@ class CrowdDispatch:
         self, connections: Sequence[Any], counts: Sequence[int], commands: UniformCommands
     ) -> int:
         """Serve reads up to a bound of bytes, and return of how many clients: one at least."""
-        replies, done = self._node.reading.execute_some(commands, connections[0].resp3, counts)
+        replies, done = self._node.reading.execute(commands, connections[0].resp3, counts)
         if done == len(commands):
             for connection, data in zip(connections, by_parts(replies, counts), strict=True):
                 connection.answer(data)

@@ -342,7 +342,7 @@ class Dispatch:
         while not connection.has_pending and node.reading.at_once(level, commands):
             # A slice at a time: a few bytes may ask for gigabytes, and take long.
             part = commands[:size] if len(commands) > size else commands
-            replies, done = node.reading.execute_some(part, connection.resp3)
+            replies, done = node.reading.execute(part, connection.resp3)
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             connection.reply(data)
             if done == len(commands):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,15 @@ _BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
 FEW_EXPECTED = 64  # late answers that are not looked through for those that came
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
+
+
+def up_to(limit: int, replies: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield replies, and none after the first with which they are ``limit`` bytes."""
+    for reply in replies:
+        yield reply
+        limit -= len(reply)
+        if limit <= 0:
+            return
 
 
 def _marker(call: Call) -> None:
@@ -253,15 +262,9 @@ class Host:
         self, route: Route, values: Sequence[Any], replies: list[bytes], resp3: bool, limit: int
     ) -> int:
         """Encode any results up to a limit, and return how many."""
-        done = 0
-        for value in values:
-            reply = self._encode(route, value, resp3)
-            replies.append(reply)
-            done += 1
-            limit -= len(reply)
-            if limit <= 0:
-                break
-        return done
+        encoded = [*up_to(limit, (self._encode(route, value, resp3) for value in values))]
+        replies += encoded
+        return len(encoded)
 
     def _encode(self, route: Route, value: Any, resp3: bool) -> bytes:
         try:

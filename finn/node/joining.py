@@ -211,13 +211,16 @@ class Joining:
 
     async def _is_nobody(self, address: str, e: Exception) -> bool:
         """Say whether asking an address failed because there is certainly nobody."""
-        if not isinstance(e, error.DNSLookupError):
-            return _is_nobody(e)
-        host, _ = split_address(address)
-        try:
-            return bool(await self._answer(is_unknown(self._node.reactor, host, LOOKUP_TIMEOUT)))
-        except Exception:
-            return False
+        if isinstance(e, error.DNSLookupError):
+            host, _ = split_address(address)
+            asking = is_unknown(self._node.reactor, host, LOOKUP_TIMEOUT)
+            try:
+                return bool(await self._answer(asking))
+            except Exception:
+                return False
+        return isinstance(e, error.ConnectionRefusedError) or (
+            isinstance(e, error.ConnectError) and e.osError in _UNREACHABLE
+        )
 
     async def _has_cluster(self, address: str) -> bool:
         """Ask one address.
@@ -294,10 +297,3 @@ class _Doubts:
             return False
         self._said, self._said_at = news, now
         return True
-
-
-def _is_nobody(e: Exception) -> bool:
-    """Say whether a connection failed because there is nobody at that address."""
-    return isinstance(e, error.ConnectionRefusedError) or (
-        isinstance(e, error.ConnectError) and e.osError in _UNREACHABLE
-    )

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from finn.declarative import Call
 from finn.errors import DeadlinePassed, NotLeader, NotReady, OutcomeUnknown, Removed
-from finn.node.host import NO_LIMIT
+from finn.node.host import NO_LIMIT, up_to
 from finn.node.reads import Reads
 from finn.node.runs import OpaqueRun, Run, Transaction, Waiter
 from finn.options import Consistency
@@ -161,25 +161,18 @@ class Reading(Reads):
             run.complete_with(None)
             node.host.expect(run.call, run.created)
         else:
-            run.complete(self.execute(run.commands, run.resp3, run.parts))
+            run.complete(self.execute(run.commands, run.resp3, run.parts, NO_LIMIT)[0])
 
     def execute(
-        self, commands: Sequence[list[bytes]], resp3: bool, parts: Sequence[int] | None = None
-    ) -> list[bytes]:
-        """Execute reads of a declarative machine now; see ``Host.execute``.
-
-        A read that fails in whatever way is an error of its own: it changed nothing.
-        """
-        return self.execute_some(commands, resp3, parts, NO_LIMIT)[0]
-
-    def execute_some(
         self,
         commands: Sequence[list[bytes]],
         resp3: bool,
         parts: Sequence[int] | None = None,
         limit: int = LARGE_REPLIES,
     ) -> tuple[list[bytes], int]:
-        """Like ``execute``, but stop at the first reply with which they are ``limit`` bytes.
+        """Execute reads of a declarative machine now; see ``Host.execute``.
+
+        A read that fails in whatever way is an error of its own: it changed nothing.
 
         Returns:
             The replies, and of how many commands they are: one at least.
@@ -189,13 +182,8 @@ class Reading(Reads):
             host = self._node.host
             return replies, host.execute(commands, self.call(), 0, replies, resp3, parts, limit)
         except BaseException:
-            replies.clear()
-            for command in commands:
-                reply = self._execute_alone(command, resp3)
-                replies.append(reply)
-                limit -= len(reply)
-                if limit <= 0:
-                    break
+            alone = (self._execute_alone(command, resp3) for command in commands)
+            replies = [*up_to(limit, alone)]
             return replies, len(replies)
 
     def _execute_alone(self, command: list[bytes], resp3: bool) -> bytes:

@@ -343,7 +343,7 @@ class Transactions:
                 run.ask(replies, call, None)
         else:
             reading = self._node.reading
-            replies, _ = reading.execute_some(run.commands, run.resp3, limit=run.room)
+            replies, _ = reading.execute(run.commands, run.resp3, limit=run.room)
         run.complete(replies)
 
 

@@ -100,14 +100,13 @@ CROWDS = (
     ),
     mutant(
         "crowd-gets-the-replies-of-its-first", "6.2", _CROWD,
-        "execute_some(commands, connections[0].resp3, counts)",
-        "execute_some(commands, connections[0].resp3)",
+        "execute(commands, connections[0].resp3, counts)",
+        "execute(commands, connections[0].resp3)",
         _READS + "with_a_lease_nobody_waits",
     ),
     mutant(
         "crowd-that-waits-gets-the-replies-of-its-first", "6.2", "finn/node/reading.py",
-        "self.execute(run.commands, run.resp3, run.parts)",
-        "self.execute(run.commands, run.resp3)",
+        "run.resp3, run.parts, NO_LIMIT)", "run.resp3, None, NO_LIMIT)",
         _READS + "a_round_for_all",
     ),
     mutant(
@@ -191,8 +190,7 @@ CROWDS = (
     ),
     mutant(
         "read-that-fails-ends-its-neighbours", "6.2", "finn/node/reading.py",
-        "            replies.clear()\n",
-        "            raise\n",
+        "            alone = ", "            raise\n            alone = ",
         _OTHERS + "reads_that_would_end_a_node",
     ),
     mutant(
@@ -339,7 +337,7 @@ CROWDS = (
     ),
     mutant(
         "reads-one-by-one-have-no-bound", "7.8", "finn/node/reading.py",
-        "                limit -= len(reply)\n", "",
+        "[*up_to(limit, alone)]", "[*alone]",
         _LARGE + "large_replies_of_reads_that_fail",
     ),
     mutant(

@@ -91,7 +91,7 @@ class Large(CrowdCase):
             self.assertLessEqual(sizes[0], 4, read)
         alike = UniformCommands(b"GET", 1, [b"kS", b"kL", b"kS", b"kL"], 4)
         for commands in (alike, list(alike)):
-            replies, done = self.crowd.node.reading.execute_some(commands, False)
+            replies, done = self.crowd.node.reading.execute(commands, False)
             self.assertEqual((len(replies), done), (2, 2))
             self.assertEqual(replies, [bulk(b"v"), large])
 
@@ -119,7 +119,7 @@ class Large(CrowdCase):
             return get(call, *keys)
 
         self.patch(self.crowd.node.host.route(b"MGET"), "run", fail_at_times)
-        part, done = self.crowd.node.reading.execute_some(
+        part, done = self.crowd.node.reading.execute(
             [[b"MGET", b"kL"], [b"MGET", b"bad"], [b"MGET", b"kL"], [b"MGET", b"kL"]],
             False,
             None,
