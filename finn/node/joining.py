@@ -251,7 +251,7 @@ class Joining:
     async def _rename(self) -> None:
         node = self._node
         try:
-            await node.membership.rename(node.identity.node_id, node.options.address)
+            await node.membership.rename(node.options.address)
         except FinnError as e:
             self.log.warn("the new address is not noted yet: {error}", error=str(e))
 
@@ -261,7 +261,8 @@ class _Doubts:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}  # by address
-        self._gone: set[str] = set()  # of these, who was certainly not there since
+        self._lasting: set[str] = set()  # of these, who may have been there
+        self._gone: set[str] = set()  # and was certainly not there since
         self._said: tuple[set[str], set[str]] = set(), set()
         self._said_at = 0.0
 
@@ -279,16 +280,21 @@ class _Doubts:
     def dispel(self, address: str) -> None:
         """Forget about one: it said that it has no cluster."""
         self._reasons.pop(address, None)
+        self._lasting.discard(address)
         self._gone.discard(address)
 
     def note(self, address: str, e: Exception, nobody: bool) -> None:
-        """Note how asking one failed. Where there was a doubt once, nobody there is none yet."""
+        """Note how asking one failed. Where somebody may have been, nobody there is none yet."""
         if not nobody:
             text = str(e).rstrip(".") or type(e).__name__
             self._reasons[address] = printable(text.encode("utf-8", "replace"))
             self._gone.discard(address)
-        elif address in self._reasons:
+            if not _is_own(e):
+                self._lasting.add(address)
+        elif address in self._lasting:
             self._gone.add(address)
+        else:
+            self.dispel(address)
 
     def are_news(self, now: float) -> bool:
         """Whether it is time to tell people of them, who are told no reason again and again."""
@@ -297,3 +303,10 @@ class _Doubts:
             return False
         self._said, self._said_at = news, now
         return True
+
+
+def _is_own(e: Exception) -> bool:
+    """Say whether a connection failed before anything was sent: it tells nothing of the other."""
+    if isinstance(e, (error.TimeoutError, error.TCPTimedOutError)):
+        return False
+    return isinstance(e, (error.DNSLookupError, error.ConnectError))

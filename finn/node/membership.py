@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from finn.errors import MembershipBusy, MembershipError
+from finn.errors import MembershipBusy, MembershipError, NotLeader
 from finn.node.runs import Run, Waiter
 from finn.options import split_address
 from finn.raft.configuration import Configuration, Member
@@ -27,6 +29,7 @@ class Membership:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._removed: set[tuple[int, int]] = set()  # terms and ids, of those removed from here
 
     async def add(self, address: str) -> str:
         """Add the node at ``address`` as a learner; the core promotes it when it has caught up.
@@ -56,7 +59,7 @@ class Membership:
                 raise MembershipError("peer already known") from None
             reason = str(e) or type(e).__name__
             raise MembershipError(f"ERR {address} cannot be reached: {reason}") from None
-        self._require_leader()
+        term = self._require_leader()
         if hello.node_id == node.identity.node_id:
             raise MembershipError("peer already known")
         if hello.cluster_id not in (0, node.identity.cluster_id):
@@ -64,17 +67,25 @@ class Membership:
         member = self._members().get(hello.node_id)
         if member is not None and member.address == address:
             raise MembershipError("peer already known")
-        if member is None and not hello.fresh:
-            raise MembershipError(
-                f"ERR {address} was removed from this cluster: restart it with --join"
-            )
+        if member is not None:
+            await self._move(member.id, address, term)
+            self.log.info("node {address} is known by its new address", address=address)
+            return "OK"
+        if not hello.fresh:
+            raise _removed_before(address)
         holder = self._members().by_address(address)
-        if holder is not None and holder.id != hello.node_id:
+        if holder is not None:
             # A wiped disk or an inmem restart: the old id is gone for ever, remove it first.
-            await self._change(lambda c: c.without(holder.id))
-        voter = member.voter if member is not None else False
-        newcomer = Member(hello.node_id, address, voter)
-        await self._change(lambda c: c.with_member(newcomer))
+            await self._remove(holder.id, term)
+
+        def added(c: Configuration) -> Configuration:
+            if (term, hello.node_id) in self._removed:
+                raise _removed_before(address)
+            if c.get(hello.node_id) is not None:
+                raise MembershipError("peer already known")
+            return c.with_member(Member(hello.node_id, address, voter=False))
+
+        await self._change(added, term)
         self.log.info("node {address} added successfully", address=address)
         return "OK"
 
@@ -86,45 +97,91 @@ class Membership:
             MembershipError: nobody there is a member, or it is the last voter.
             OutcomeUnknown: leadership was lost in between.
         """
-        self._require_leader()
+        term = self._require_leader()
         member = self._members().by_address(address)
         if member is None:
             raise MembershipError("peer is unknown")
         self.log.info("received remove peer request from {address}", address=address)
-        await self._change(lambda c: c.without(member.id))
+        await self._remove(member.id, term)
         self.log.info("node {address} detached successfully", address=address)
         return "OK"
 
-    async def rename(self, member_id: int, address: str) -> None:
-        """A member came back under another address."""
-        member = self._members().get(member_id)
-        if member is None or member.address == address:
-            return
-        renamed = Member(member.id, address, member.voter)
-        await self._change(lambda c: c.with_member(renamed))
+    async def rename(self, address: str) -> None:
+        """This leader came back under another address.
+
+        Raises:
+            FinnError: it is not noted, or not known to be.
+        """
+        node = self._node
+        own = node.identity.node_id
+        term = self._require_leader()
+        holder = self._members().by_address(address)
+        if holder is not None and holder.id != own:
+            # Whoever asks a leader is looked up there; about itself it may be mistaken.
+            with suppress(Exception):
+                hello = await node.links.probe(address, PROBE_TIMEOUT)
+                if hello.node_id == holder.id:
+                    holder = None
+            if holder is None:
+                raise MembershipError(f"ERR {address} is where another member is")
+        await self._move(own, address, term)
+
+    async def _move(self, member_id: int, address: str, term: int) -> None:
+        def moved(c: Configuration) -> Configuration:
+            if c.get(member_id) is None:
+                raise _removed_before(address)
+            return c.moved(member_id, address)
+
+        await self._change(moved, term)
+
+    async def _remove(self, member_id: int, term: int) -> None:
+        def removed(c: Configuration) -> Configuration:
+            return c.without(member_id)
+
+        await self._change(removed, term, lambda: self._removed.add((term, member_id)))
 
     def _members(self) -> Configuration:
         raft = self._node.raft
         assert raft is not None
         return raft.configuration
 
-    def _require_leader(self) -> None:
+    def _require_leader(self) -> int:
+        """Return the term in which this node leads."""
         refusal = self._node.dispatch.refusal()
         if refusal is not None:
             raise refusal
+        raft = self._node.raft
+        assert raft is not None
+        return raft.current_term
 
-    async def _change(self, change: Any) -> None:
-        """Propose a change and wait until it is committed; wait while another is in flight."""
+    async def _change(
+        self,
+        change: Callable[[Configuration], Configuration],
+        term: int,
+        made: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Propose a change and wait until it is committed; wait while another is in flight.
+
+        Invariant: ids are never used again (DESIGN section 5). So a change is made in the term in
+        which it was asked for, or not at all: no other leader can have removed a member meanwhile.
+
+        Args:
+            change: made of the configuration that holds then.
+            term: in which it was asked for.
+            made: called when it is proposed.
+        """
         node = self._node
         deadline = node.now() + node.options.request_timeout
         while True:
-            self._require_leader()
+            if self._require_leader() != term:
+                raise NotLeader()
             raft = node.raft
             assert raft is not None
             try:
                 entry = raft.change_membership(
                     change(raft.configuration), node.wall_ms(), node.now()
                 )
+                made()
                 break
             except MembershipBusy:
                 if node.now() + RETRY > deadline:
@@ -135,3 +192,7 @@ class Membership:
         node.proposals.wait_for(entry, run, node.now())
         node.wake()
         await waiter.deferred
+
+
+def _removed_before(address: str) -> MembershipError:
+    return MembershipError(f"ERR {address} was removed from this cluster: restart it with --join")

@@ -79,14 +79,17 @@ class Opening:
         node.store_open = True
         if node.store.notice:
             self.log.warn("{notice}", notice=node.store.notice)
-        amnesic = self._is_amnesic()
         if identity.cluster_id == 0:
+            self._check_fresh(node.store.last_index > 1 or node.store.state.term > 1)
             identity.address = node.options.address
+        amnesic = self._is_amnesic()
         await node.standing.save_identity()
         if ending(node) is not None:
             return
         node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.wall_ms)
         await node.snapshots.store.open()
+        if identity.cluster_id == 0:
+            self._check_fresh(bool(node.snapshots.store.snapshots))
         meta = await self._restore()
         if ending(node) is not None:
             return
@@ -96,6 +99,18 @@ class Opening:
         if ending(node) is not None:
             return
         self._start_core(meta, founded, amnesic)
+
+    def _check_fresh(self, has_data: bool) -> None:
+        """Refuse data without the node.json they belong to.
+
+        Invariant: a node without a cluster has at most the one entry with which it began to found
+        one. What comes next would delete all others.
+        """
+        if has_data:
+            raise DataDirectoryError(
+                f"{self._node.options.directory} has data of a member, but no node.json that says "
+                "of which: restore it, or move the directory away"
+            )
 
     async def _found(self) -> Entry | None:
         """Found a cluster if this fresh node is to; returns its first entry."""
@@ -151,13 +166,19 @@ class Opening:
     def _is_amnesic(self) -> bool:
         """Say whether this node may have forgotten what it acknowledged (DESIGN section 4)."""
         node = self._node
+        store = node.store
         level = effective_durability(node.options)
         amnesic = node.identity.began(
             node.boot_id(),
             level is not Durability.HIGH,
-            node.store.dropped_tail,
+            store.dropped_tail,
             level.name.lower(),
         )
+        is_member = node.identity.joined and not node.identity.removed
+        if is_member and not amnesic and store.state.term == store.last_index == 0:
+            # No crash does that: whoever was a member knows a term. It would vote as if it had
+            # never acknowledged anything.
+            raise CorruptLog(node.options.directory, 0, "the log is missing")
         if amnesic:
             self.log.warn(
                 "this node may have forgotten writes it acknowledged: "

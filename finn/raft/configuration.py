@@ -59,6 +59,20 @@ class Configuration:
         rest = tuple(m for m in self.members if m.id != member.id)
         return replace(self, members=tuple(sorted((*rest, member))))
 
+    def moved(self, member_id: int, address: str) -> Configuration:
+        """Return a copy in which a member has another address.
+
+        A member that was there gets the former one: two may have exchanged theirs, and if not, that
+        member is not where it was in any case.
+        """
+        member = self.get(member_id)
+        assert member is not None, "only a member can move"
+        holder = self.by_address(address)
+        left = self
+        if holder is not None and holder.id != member_id:
+            left = self.with_member(replace(holder, address=member.address))
+        return left.with_member(replace(member, address=address))
+
     def without(self, member_id: int) -> Configuration:
         """Return a copy without that member."""
         return replace(self, members=tuple(m for m in self.members if m.id != member_id))

@@ -94,7 +94,12 @@ class OSFiles:
             return file.read()
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(path)
+        # Not ``lexists``: it takes a disk that fails for a file that is not there.
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def listdir(self, path: str) -> list[str]:
         return sorted(os.listdir(path))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
+from zlib import crc32
 
 from finn.errors import CorruptLog, DataDirectoryError
 from finn.interfaces import IFiles
@@ -21,6 +22,11 @@ ASIDE_PREFIX = "removed-"
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 # What a node keeps in its data directory besides node.json.
 DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
+# All of node.json. One without "crc" is of an earlier version; a damaged name is of none.
+_FIELDS = {
+    "version", "node_id", "cluster_id", "joined", "address", "backend", "level", "weak", "boot_id",
+    "clean", "amnesic", "removed", "crc",
+}  # fmt: skip
 
 
 def read_boot_id(files: IFiles, path: str = BOOT_ID_PATH) -> str:
@@ -101,6 +107,8 @@ class Identity:
                 raise DataDirectoryError(
                     f"{path} has format version {version}, this finn knows {FORMAT_VERSION} only"
                 )
+            if set(fields) - _FIELDS or fields.pop("crc", _crc(fields)) != _crc(fields):
+                raise CorruptLog(path, 0, "its checksum is wrong")
             identity = cls(files, directory, int(fields["node_id"], 16), str(fields["backend"]))
             identity._take(fields)
         except (ValueError, TypeError, KeyError) as e:
@@ -132,7 +140,7 @@ class Identity:
                 self._save()
 
     def _save(self) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "node_id": format(self.node_id, "016x"),
             "cluster_id": format(self.cluster_id, "016x"),
@@ -146,6 +154,7 @@ class Identity:
             "amnesic": self.amnesic,
             "removed": self.removed,
         }
+        fields["crc"] = _crc(fields)
         data = json.dumps(fields, indent=1).encode() + b"\n"
         path = os.path.join(self._directory, IDENTITY_NAME)
         try:
@@ -215,6 +224,10 @@ class Identity:
         except OSError as e:
             raise DataDirectoryError(f"cannot move data to {aside}: {e.strerror or e}") from e
         return aside
+
+
+def _crc(fields: dict[str, Any]) -> str:
+    return format(crc32(json.dumps(fields, sort_keys=True).encode()), "08x")
 
 
 class DirectoryLock:

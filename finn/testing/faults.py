@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -406,6 +407,9 @@ class Faults:
         simulation = self._simulation
         if self.removed or not (simulation.all_remember() and simulation.addresses_known()):
             return False  # two that moved at once could not find each other
+        others = [c for c in simulation.members() if c.running and c is not victim]
+        if len(others) > 1 and self._random.random() < 0.5:
+            return self._exchange(victim, self._random.choice(others))
         host, _, port = victim.address.partition(":")
         *head, last = host.split(".")
         moved = ".".join([*head, str(int(last) % 100 + 100 * self._random.randint(0, 1))])
@@ -419,4 +423,16 @@ class Faults:
                 self._start(victim)
 
         self._until(self._duration(), start)
+        return True
+
+    def _exchange(self, one: Computer, other: Computer) -> bool:
+        """Stop two members and start each under the address of the other; a third finds both."""
+        first, second = one.address, other.address
+        self._say(f"{first} and {second} exchange their addresses")
+        for computer in (one, other):
+            computer.kill()
+        one.move(second)
+        other.move(first)
+        for computer in (one, other):
+            self._until(self._duration(), partial(self._start, computer))
         return True

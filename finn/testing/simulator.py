@@ -237,9 +237,13 @@ class Simulation:
 
     def addresses_known(self) -> bool:
         """Whether all nodes run, and every one knows all members by their addresses."""
-        addresses = {c.address for c in self.computers}
-        return all(c.running for c in self.computers if c.runs) and all(
-            m.address in addresses for raft in self._cores() for m in raft.configuration.members
+        if not all(c.running for c in self.computers if c.runs):
+            return False
+        where = {c.node.identity.node_id: c.address for c in self.computers if c.running}
+        return all(
+            where.get(m.id) == m.address
+            for raft in self._cores()
+            for m in raft.configuration.members
         )
 
     def quorum(self) -> int:

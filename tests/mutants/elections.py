@@ -12,6 +12,7 @@ _OUTBOX = "finn/raft/outbox.py"
 _LEADER = "finn/raft/leader.py"
 _DRIVER = "finn/node/driver.py"
 _BUGS = "tests.raft.test_bugs.ElectionBugTests.test_"
+_MISSING = "tests.node.test_missing.MissingTests.test_"
 _AMNESIA = "tests.raft.test_bugs.AmnesiaTests.test_"
 _DISK = "tests.node.test_disk.DiskTests.test_"
 
@@ -299,6 +300,27 @@ ELECTIONS = (
         "self.amnesic = self.amnesic or dropped_tail or forgot",
         "self.amnesic = self.amnesic or forgot",
         "tests.storage.test_identity.IdentityTests.test_amnesia",
+    ),
+    mutant(
+        "lost-log-is-not-noticed", "7.1", "finn/node/opening.py",
+        "if is_member and not amnesic and", "if False and",
+        _MISSING + "the_log",
+    ),
+    mutant(
+        "lost-node-json-is-a-fresh-start", "7.1", "finn/node/opening.py",
+        "        if has_data:\n", "        if False:\n",
+        _MISSING + "node_json", _MISSING + "node_json_and_the_log",
+    ),
+    mutant(
+        "failing-disk-is-an-empty-one", "7.1", "finn/storage/files.py",
+        "except (FileNotFoundError, NotADirectoryError):", "except OSError:",
+        "tests.storage.test_files.OSFilesTests.test_a_disk_that_fails_is_not_a_missing_file",
+    ),
+    mutant(
+        "flipped-bit-makes-another-member", "7.1", "finn/storage/identity.py",
+        'if set(fields) - _FIELDS or fields.pop("crc", _crc(fields)) != _crc(fields):',
+        'if fields.pop("crc", "") is None:',
+        "tests.storage.test_identity.IdentityTests.test_a_flipped_bit_is_noticed",
     ),
     mutant(
         "core-is-not-told-of-amnesia", "7.1", "finn/node/opening.py",

@@ -9,6 +9,7 @@ _SERVER = "finn/raft/server.py"
 _CHANGES = "finn/node/membership.py"
 _BUGS = "tests.raft.test_bugs.MembershipBugTests.test_"
 _NODE = "tests.node.test_membership.MembershipTests.test_"
+_MOVED = "tests.node.test_moved_members.MovedMembers.test_"
 _DOUBTS = "tests.node.test_bootstrap_guard.Doubts.test_those_"
 
 MEMBERSHIP = (
@@ -50,8 +51,13 @@ MEMBERSHIP = (
     ),
     mutant(
         "several-members-at-once", "4.1", "finn/raft/membership.py",
-        "if len(changed) > 1:", "if False:",
+        "if len(changed) > 1 and any(", "if False and any(",
         _BUGS + "one_step_only",
+    ),
+    mutant(
+        "exchange-that-changes-more", "4.1", "finn/raft/membership.py",
+        "i not in before or i not in after or", "False or",
+        _BUGS + "addresses_are_exchanged_in_one_step",
     ),
     # 4.2
     mutant(
@@ -90,8 +96,26 @@ MEMBERSHIP = (
     # 4.4
     mutant(
         "removed-id-is-added-again", "4.4", _CHANGES,
-        "if member is None and not hello.fresh:", "if False:",
-        _NODE + "a_removed_node_comes_back_under_a_new_id_only",
+        "if not hello.fresh:", "if False:",
+        _MOVED + "the_next_leader_knows_who_was_removed",
+    ),
+    mutant(
+        "removed-newcomer-is-added-again", "4.4", _CHANGES,
+        "if (term, hello.node_id) in self._removed:", "if False:",
+        _MOVED + "a_newcomer_is_removed_while_it_is_added",
+    ),
+    mutant(
+        "removed-member-moves-back", "4.4", _CHANGES,
+        "            if c.get(member_id) is None:\n"
+        "                raise _removed_before(address)\n"
+        "            return c.moved(member_id, address)",
+        "            return c.with_member(Member(member_id, address))",
+        _MOVED + "a_member_is_removed_while_its_address_changes",
+    ),
+    mutant(
+        "change-of-an-older-term-is-made", "4.4", _CHANGES,
+        "if self._require_leader() != term:", "if self._require_leader() < 0:",
+        _MOVED + "a_change_of_an_older_term",
     ),
     mutant(
         "removed-node-keeps-its-id", "4.4", "finn/node/opening.py",
@@ -190,6 +214,16 @@ MEMBERSHIP = (
         _DOUBTS + "that_are_restarted",
     ),
     mutant(
+        "own-failure-is-a-doubt-for-ever", "4.7", "finn/node/joining.py",
+        "if not _is_own(e):", "if True:",
+        _DOUBTS + "that_could_not_be_asked", _DOUBTS + "whose_names_could_not_be_looked_up",
+    ),
+    mutant(
+        "silence-is-an-own-failure", "4.7", "finn/node/joining.py",
+        "isinstance(e, (error.TimeoutError, error.TCPTimedOutError))", "False",
+        _DOUBTS + "whose_names_could_not_be_looked_up",
+    ),
+    mutant(
         "adopted-node-has-no-cluster", "4.7", "finn/node/commands.py",
         "if not states and node.identity.cluster_id:",
         "if node.raft is None and node.identity.cluster_id:",
@@ -197,15 +231,30 @@ MEMBERSHIP = (
     ),
     mutant(
         "mistaken-founder-goes-on", "4.7", "finn/node/standing.py",
-        'if hello.kind == "raft" and 0 < hello.cluster_id < self._node.identity.cluster_id:',
-        "if False:",
+        'if hello.kind == "raft" and is_older:', "if False:",
         _NODE + "a_mistaken_founder_stops",
     ),
     mutant(
+        "clock-says-who-founded-first", "4.7", "finn/node/standing.py",
+        "self._has_founded = True", "pass",
+        _NODE + "a_mistaken_founder_whose_clock_is_behind_stops",
+    ),
+    mutant(
         "one-node-under-two-addresses", "4.7", _CHANGES,
-        "        newcomer = Member(hello.node_id, address, voter)\n",
-        "        newcomer = Member(node.random.getrandbits(63), address, voter)\n",
+        "        if member is not None:\n            await", "        if False:\n            await",
         _NODE + "a_node_that_moved_is_one_member",
+    ),
+    mutant(
+        "two-members-under-one-address", "4.7", "finn/raft/configuration.py",
+        "if holder is not None and holder.id != member_id:", "if False:",
+        _MOVED + "two_exchange_their_addresses",
+        _MOVED + "a_leader_exchanges_its_address",
+        _MOVED + "the_address_of_one_that_is_down",
+    ),
+    mutant(
+        "mistaken-leader-takes-an-address", "4.7", _CHANGES,
+        "if hello.node_id == holder.id:", "if False:",
+        _MOVED + "a_leader_that_is_mistaken_about_its_address",
     ),
     mutant(
         "leader-adds-itself-under-another-address", "4.7", _CHANGES,

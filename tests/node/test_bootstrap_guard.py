@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import MembershipError
-from finn.node.joining import LOOKUP_TIMEOUT, SAY_AGAIN, Joining
+from finn.node.joining import LOOKUP_TIMEOUT, SAY_AGAIN, Joining, _Doubts
 from finn.protocols.outside import ConnectionGone
 from finn.testing.cluster import MemoryCluster
 from finn.testing.faulty import FaultyFiles
@@ -165,6 +165,41 @@ class Doubts(SynchronousTestCase):
         for member in (1, 2):
             cluster.computers[member].start()
         cluster.wait_until(cluster.settled)
+
+    def test_those_that_could_not_be_asked(self) -> None:
+        """What failed here says nothing of them: they are not there, and it founds a cluster."""
+        cluster = MemoryCluster(Journal)
+        self.addCleanup(cluster.close)
+        founder = cluster.computers[0]
+        failures: list[Exception] = [
+            error.NoRouteError(errno.ENETUNREACH, "Network is unreachable"),
+            error.ConnectBindError(errno.EMFILE, "Too many open files"),
+        ]
+        founder.start()
+        asks = founder.node.ask_node
+
+        async def ask(address: str, *words: bytes, **options: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return await asks(address, *words, **options)
+
+        founder.node.ask_node = ask  # type: ignore[method-assign]
+        cluster.wait_until(lambda: founder.leads, 20)
+        self.assertEqual(failures, [])
+
+    def test_those_whose_names_could_not_be_looked_up(self) -> None:
+        """Nobody was asked; others were, and may have been there."""
+        for e, lasts in (
+            (error.DNSLookupError("Temporary failure in name resolution"), False),
+            (error.TimeoutError(), True),
+            (error.TCPTimedOutError(errno.ETIMEDOUT, "timed out"), True),
+            (ConnectionGone("lost"), True),
+        ):
+            doubts = _Doubts()
+            doubts.note("a:1", e, nobody=False)
+            self.assertFalse(doubts.none)
+            doubts.note("a:1", error.ConnectionRefusedError(), nobody=True)
+            self.assertEqual(doubts.none, not lasts, e)
 
     def test_those_that_have_no_cluster_say_so_late(self) -> None:
         """It founds one when the last has: fresh nodes do not wait for each other."""

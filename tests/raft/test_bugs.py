@@ -713,6 +713,21 @@ class MembershipBugTests(SynchronousTestCase):
         error = self.assertRaises(MembershipError, self.change, node, Configuration())
         self.assertIn("last voter", str(error))
 
+    def test_addresses_are_exchanged_in_one_step(self) -> None:
+        """They are no part of a majority; whoever changes besides is refused."""
+        node = Single()
+        node.lead_on()
+        old = node.raft.configuration
+        two, three = old.members[1:]
+        new = old.moved(2, three.address)
+        self.assertEqual([m.address for m in new.members[1:]], [three.address, two.address])
+        self.assertRaises(MembershipError, self.change, node, new.without(1))
+        self.assertRaises(
+            MembershipError, self.change, node, new.with_member(Member(4, ":7999", False))
+        )
+        self.change(node, new)
+        self.assertEqual(node.raft.configuration.members, new.members)
+
     def test_adopted_when_appended(self) -> None:
         """valkey#3926: on the leader and on followers, long before it is applied."""
         node = Single()

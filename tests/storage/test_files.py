@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -89,6 +90,18 @@ class OSFilesTests(SynchronousTestCase):
         self.assertEqual(self.files.listdir(self.directory), ["a"])
         self.files.rmtree(self.directory)
         self.assertFalse(self.files.exists(self.directory))
+
+    def test_a_disk_that_fails_is_not_a_missing_file(self) -> None:
+        """Whoever takes it for one begins anew, over all that is there."""
+        self.assertFalse(self.files.exists(os.path.join(self.directory, "none")))
+        self.files.create(self.path).close()
+        self.assertFalse(self.files.exists(os.path.join(self.path, "none")))
+
+        def fails(path: str) -> None:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+        self.patch(os, "lstat", fails)
+        self.assertRaises(OSError, self.files.exists, self.path)
 
     def test_lock_excludes(self) -> None:
         """A lock is held once, and free again after its release."""

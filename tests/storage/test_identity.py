@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from random import Random
 from threading import Thread
@@ -87,6 +88,28 @@ class IdentityTests(SynchronousTestCase):
             raised = self.assertRaises(error, Identity.load, self.files, "d")
             self.assertIn("d/node.json", str(raised))
             self.assertNotIn("\n", str(raised))
+
+    def test_a_flipped_bit_is_noticed(self) -> None:
+        """Wherever it is: another id would be another member, or none."""
+        identity_in(self.files).save()
+        data = self.files.read("d/node.json")
+        for position in range(len(data)):
+            self.files.unlink("d/node.json")
+            flipped = data[position] ^ 1 << position % 8
+            damaged = data[:position] + bytes([flipped]) + data[position + 1 :]
+            self.files.create("d/node.json").write(damaged)
+            self.assertRaises((CorruptLog, DataDirectoryError), Identity.load, self.files, "d")
+
+    def test_one_without_a_checksum(self) -> None:
+        """It is of an earlier version, and good."""
+        identity_in(self.files).save()
+        fields = json.loads(self.files.read("d/node.json"))
+        del fields["crc"]
+        self.files.unlink("d/node.json")
+        self.files.create("d/node.json").write(json.dumps(fields).encode())
+        found = Identity.load(self.files, "d")
+        assert found is not None
+        self.assertEqual(found.node_id, 0xABC)
 
     def test_save_survives_any_power_cut(self) -> None:
         """After a cut at any change there is the old content or the new one."""

@@ -1,0 +1,82 @@
+"""A data directory in which something is missing: nothing of the rest is deleted or forgotten."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import CorruptLog, DataDirectoryError
+from finn.options import Durability
+from finn.storage.identity import Identity
+from finn.testing.cluster import MemoryCluster
+from finn.testing.computer import Computer
+from tests.node.support import Client, Journal
+
+
+class MissingTests(SynchronousTestCase):
+    def start(self, size: int = 1, snapshot: bool = False) -> Computer:
+        """Return the first member, which was stopped in order, of a cluster with some data."""
+        self.cluster = MemoryCluster(Journal, size=size, durability=Durability.HIGH)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.cluster.execute("PUT", "a", "1")
+        if snapshot:
+            self.assertEqual(Client(self.cluster, 0).ask("RAFTSNAPSHOT"), b"+OK\r\n")
+        self.cluster.advance(2)
+        computer = self.cluster.computers[0]
+        self.cluster.result(computer.stop())
+        return computer
+
+    def assert_refuses(self, computer: Computer, error: type[Exception], text: str) -> None:
+        """It does not start, says why, and leaves all that is there; again and again."""
+        had = self.contents(computer)
+        for _ in range(2):
+            computer.start()
+            self.cluster.advance(5)
+            self.assertIsInstance(computer.failure, error)
+            self.assertIn(text, str(computer.failure))
+            computer.kill()
+        self.assertEqual(had - self.contents(computer), set())
+
+    def contents(self, computer: Computer) -> set[str]:
+        """Return the names of what a data directory has, but for node.json."""
+        files = computer.files
+        folders = ("log", "snapshots")
+        return {f"{at}/{name}" for at in folders for name in files.listdir(f"data/{at}")}
+
+    def test_node_json(self) -> None:
+        """Its log is not that of a founding that was cut short."""
+        computer = self.start()
+        computer.files.unlink("data/node.json")
+        self.assert_refuses(computer, DataDirectoryError, "no node.json that says of which")
+
+    def test_node_json_and_the_log(self) -> None:
+        """A snapshot is left: it is not the beginning of a new cluster."""
+        computer = self.start(snapshot=True)
+        computer.files.unlink("data/node.json")
+        computer.files.rmtree("data/log")
+        computer.files.makedirs("data/log")
+        self.assert_refuses(computer, DataDirectoryError, "no node.json that says of which")
+
+    def test_the_log(self) -> None:
+        """It would vote without what it acknowledged, and nobody else may have."""
+        computer = self.start(size=3)
+        computer.files.rmtree("data/log")
+        computer.files.makedirs("data/log")
+        self.assert_refuses(computer, CorruptLog, "the log is missing")
+
+    def test_the_log_at_a_power_loss(self) -> None:
+        """Where writes are not synced it may be lost: the node is brought up to date."""
+        self.start(size=3)
+        computer = self.cluster.computers[1]
+        self.cluster.crash(1)
+        self.cluster.crash(2)
+        computer.options.durability = Durability.LOW
+        identity = Identity.load(computer.files, "data")
+        assert identity is not None
+        identity.weak, identity.clean, identity.boot_id = True, False, "before"
+        identity.save()
+        computer.files.rmtree("data/log")
+        for computer in self.cluster.computers:
+            computer.start()
+        self.cluster.wait_until(self.cluster.settled)
+        self.cluster.wait_until(lambda: self.cluster.machine(1).values == {b"a": b"1"})

@@ -1,0 +1,195 @@
+"""Members whose addresses change, one into that of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from finn.errors import MembershipError, NotLeader
+from finn.testing.cluster import MemoryCluster
+from finn.testing.computer import Computer
+from tests.node.support import Client, Journal
+
+
+class MovedMembers(SynchronousTestCase):
+    """Nobody is removed unasked, and an id that was removed never comes back."""
+
+    def start(self, size: int = 3, seed: int = 0) -> None:
+        self.cluster = MemoryCluster(Journal, size=size, seed=seed)
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        self.cluster.execute("PUT", "a", "1")
+        self.cluster.advance(2)
+        self.leader = self.cluster.leader()
+        self.others = [m for m in range(size) if m != self.leader]
+
+    def move(self, computer: Computer, address: str) -> None:
+        computer.move(address)
+        computer.options.join = []
+
+    def noted(self, member: int) -> dict[int, str]:
+        """Return the addresses that a node knows, by id."""
+        raft = self.cluster.nodes[member].raft
+        assert raft is not None
+        return {m.id: m.address for m in raft.configuration.members}
+
+    def assert_all_known(self, computers: list[Computer]) -> None:
+        """All are members still, each under its address."""
+        where = {c.node.identity.node_id: c.address for c in computers}
+        self.cluster.wait_until(lambda: self.noted(self.cluster.leader()) == where, 60)
+        self.assertFalse(any(c.node.identity.removed for c in computers))
+        self.cluster.execute("PUT", "b", "2")
+
+    def test_two_exchange_their_addresses(self) -> None:
+        """At whatever time the second comes back."""
+        for gap, seed in zip((0.0, 0.01, 0.05, 0.2, 0.5, 4.0), cycle(range(3))):
+            self.start(seed=seed)
+            one, two = (self.cluster.computers[m] for m in self.others)
+            first, second = one.address, two.address
+            one.kill()
+            two.kill()
+            self.move(one, second)
+            self.move(two, first)
+            one.start()
+            self.cluster.advance(gap)
+            two.start()
+            self.assert_all_known(self.cluster.computers)
+
+    def test_a_leader_exchanges_its_address(self) -> None:
+        """One of the two leads then, as both find the third: it tells its own address."""
+        self.start()
+        one, two = (self.cluster.computers[m] for m in (self.leader, self.others[0]))
+        first, second = one.address, two.address
+        one.kill()
+        two.kill()
+        self.move(one, second)
+        self.move(two, first)
+        one.start()
+        two.start()
+        self.assert_all_known(self.cluster.computers)
+
+    def test_the_address_of_one_that_is_down(self) -> None:
+        """It is not there any more, but a member it is."""
+        self.start()
+        one, two = (self.cluster.computers[m] for m in self.others)
+        first, second = one.address, two.address
+        one.kill()
+        two.kill()
+        self.move(one, second)
+        one.start()
+        ids = [c.node.identity.node_id for c in (one, two)]
+        self.cluster.wait_until(lambda: self.noted(self.leader)[ids[0]] == second)
+        self.assertEqual(self.noted(self.leader)[ids[1]], first)
+        self.move(two, "10.0.0.9:7481")
+        two.start()
+        self.assert_all_known(self.cluster.computers)
+
+    def test_a_leader_that_is_mistaken_about_its_address(self) -> None:
+        """It takes nobody's who is there."""
+        self.start()
+        node = self.cluster.nodes[self.leader]
+        other = self.cluster.computers[self.others[0]].address
+        before = self.noted(self.leader)
+        renaming = Deferred.fromCoroutine(node.membership.rename(other))
+        self.cluster.advance(3)
+        error = self.failureResultOf(renaming, MembershipError).value
+        self.assertEqual(str(error), f"ERR {other} is where another member is")
+        self.assertEqual(self.noted(self.leader), before)
+
+    def stall(self, member: int) -> list[Client]:
+        """Begin a change that takes until ``resume``; return three clients of the leader."""
+        computer = self.cluster._build()
+        computer.options.join = [self.cluster.computers[self.leader].address]
+        for other in self.others:
+            if other != member:
+                self.cluster.pause(other)
+        computer.start()
+        raft = self.cluster.nodes[self.leader].raft
+        assert raft is not None
+        self.cluster.wait_until(lambda: raft.configuration.index > raft.commit_index)
+        return [Client(self.cluster, self.leader) for _ in range(3)]
+
+    def resume(self, member: int) -> None:
+        for other in self.others:
+            if other != member:
+                self.cluster.resume(other)
+
+    def answered(self, clients: list[Client], how: Callable[..., bool] = all) -> None:
+        """Wait for the replies of all clients, or any."""
+        self.cluster.wait_until(lambda: how(client.received for client in clients), 60)
+
+    def test_a_member_is_removed_while_its_address_changes(self) -> None:
+        """Both wait for another change: whichever comes first, it does not come back."""
+        for first in ("move", "removal"):
+            self.start(size=5)
+            mover = self.cluster.computers[self.others[0]]
+            node_id, old = mover.node.identity.node_id, mover.address
+            mover.kill()
+            self.move(mover, "10.0.0.77:7481")
+            one, two, _ = self.stall(self.others[0])
+            mover.start()
+            steps = [
+                lambda client=one: client.send("RAFTADDPEER 10.0.0.77:7481"),
+                lambda client=two, old=old: client.send(f"RAFTREMOVEPEER {old}"),
+            ]
+            for step in steps if first == "move" else steps[::-1]:
+                step()
+                self.cluster.advance(0.02)
+            self.resume(self.others[0])
+            self.answered([one, two])
+            self.cluster.advance(5)
+            if two.received == b"+OK\r\n":
+                self.assertNotIn(node_id, self.noted(self.cluster.leader()))
+            else:
+                self.assertIn(node_id, self.noted(self.cluster.leader()))
+
+    def test_a_newcomer_is_removed_while_it_is_added(self) -> None:
+        """It is added twice at once, and removed as soon as it is there."""
+        for gap in (0.005, 0.015, 0.025, 0.035, 0.045):
+            self.start(size=5)
+            computer = self.cluster._build()
+            computer.options.join, computer.options.wait = [], True
+            computer.start()
+            self.cluster.advance(0.5)
+            clients = self.stall(self.others[0])
+            for client in clients[:2]:
+                client.send(f"RAFTADDPEER {computer.address}")
+                self.cluster.advance(gap)
+            self.resume(self.others[0])
+            self.answered(clients[:2], any)
+            clients[2].send(f"RAFTREMOVEPEER {computer.address}")
+            self.answered(clients)
+            self.assertEqual(clients[2].received, b"+OK\r\n")
+            self.cluster.advance(1)
+            self.assertNotIn(computer.node.identity.node_id, self.noted(self.cluster.leader()))
+
+    def test_a_change_of_an_older_term(self) -> None:
+        """Another leader may have removed the member meanwhile: it is not made."""
+        self.start()
+        node = self.cluster.nodes[self.leader]
+        assert node.raft is not None
+        before = self.noted(self.leader)
+        member = next(m for m in node.raft.configuration.members if m.id != node.raft.node_id)
+        term = node.raft.current_term - 1
+        moving = Deferred.fromCoroutine(node.membership._move(member.id, "10.0.0.9:7481", term))
+        self.cluster.advance(1)
+        self.failureResultOf(moving, NotLeader)
+        self.assertEqual(self.noted(self.leader), before)
+
+    def test_the_next_leader_knows_who_was_removed(self) -> None:
+        """It did not see it, but who has been a member and is none cannot be added."""
+        self.start()
+        removed, next_leader = self.others
+        address = self.cluster.computers[removed].address
+        client = Client(self.cluster, self.leader)
+        self.assertEqual(client.ask(f"RAFTREMOVEPEER {address}"), b"+OK\r\n")
+        self.cluster.wait_until(lambda: self.cluster.nodes[removed].identity.removed)
+        self.assertEqual(client.ask("RAFTTRANSFER"), b"+OK\r\n")
+        self.cluster.wait_until(lambda: self.cluster.computers[next_leader].leads)
+        self.cluster.advance(1)
+        reply = Client(self.cluster, next_leader).ask(f"RAFTADDPEER {address}")
+        self.assertIn(b"was removed from this cluster: restart it with --join", reply)
+        self.assertEqual(len(self.noted(next_leader)), 2)
