@@ -290,7 +290,8 @@ class Transaction(Run):
 
     def _tell(self, error: BaseException) -> None:
         for call in self.calls or ():
-            call.reply_now(None, error)
+            if call.early or (call.reply is not None and not call.reply.filled):
+                call.reply_now(None, error)  # the others have been told
 
     def _fail(self, error: BaseException) -> None:
         """Answer EXEC with an error: nothing was applied, or nobody knows."""
@@ -390,8 +391,7 @@ class OpaqueCall:
         """Write the error, then tell the machine."""
         if self.reply is not None:
             self.reply.end_with_error(error_text(error))
-        result = self.result
-        if result is not None and not result.called:
+        if (result := self.result) is not None and not result.called:
             # Most machines ignore the Deferred: an unhandled error there is no news.
             result.addErrback(lambda _: None)
             result.errback(error)

@@ -149,6 +149,12 @@ CLIENTS = (
         _ENDINGS + "nothing_is_said_after_unknown",
     ),
     mutant(
+        "failed-exec-asks-again", "6.2", _RUNS,
+        "            if call.early or (call.reply is not None and not call.reply.filled):\n",
+        "            if True:\n",
+        _ENDINGS + "a_transaction_that_ends_its_node",
+    ),
+    mutant(
         "transaction-changes-its-connection", "6.2", "finn/node/clients.py",
         'changes=(b"SETNAME", b"SETINFO", b"KILL")', "changes=()",
         _WATCH + "what_changes_something_is_no_part_of_it",

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import DeadlinePassed, FinnError
+from finn.errors import DeadlinePassed, FinnError, error_text
 from finn.machines.kv import KV
 from finn.node.proposals import MAX_PENDING_BYTES
 from finn.options import Consistency
 from finn.resp.replies import pack_command
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client, Journal, Opaque
+
+
+class Ending(Opaque):
+    """Has a command that ends the node, and waits for its outcome."""
+
+    told: list[str] = []
+
+    def command(self, applier: Any, conn: Any, cmd: list[bytes]) -> Any:
+        """END, and what it knows besides."""
+        if cmd[0] != b"END":
+            return super().command(applier, conn, cmd)
+
+        def end() -> None:
+            raise MemoryError
+
+        applied = applier.apply(conn, cmd, end, None)
+        applied.addErrback(lambda failure: self.told.append(error_text(failure.value)))
+        return applied
 
 
 class EndingTests(SynchronousTestCase):
@@ -24,6 +44,10 @@ class EndingTests(SynchronousTestCase):
         self.cluster.start()
         self.leader = self.cluster.leader()
         return Client(self.cluster, self.leader)
+
+    def logged(self) -> set[object]:
+        """Return the types of the errors that were logged."""
+        return {failure.type for failure in self.flushLoggedErrors()}
 
     def queue_behind_a_read(self) -> Client:
         """Return a client whose write waits for a read that waits for a write in flight."""
@@ -88,6 +112,21 @@ class EndingTests(SynchronousTestCase):
         self.cluster.advance(0.1)
         self.assertEqual(client.received, b"-UNKNOWN node failed\r\n-ERR node has failed\r\n")
         self.flushLoggedErrors(MemoryError)
+
+    def test_a_transaction_that_ends_its_node(self) -> None:
+        """EXEC is answered, whichever of its commands does; whoever waits in a machine is told."""
+        for lines in (["END", "SET a 1"], ["SET a 1", "END"], ["GET a", "WHO", "END", "SET a 1"]):
+            client = self.start(Ending, size=1)
+            told: list[str] = []
+            self.patch(Ending, "told", told)
+            client.send("MULTI", *lines, "EXEC", "PING")
+            self.cluster.computers[self.leader].failure_expected = True
+            self.cluster.advance(0.1)
+            head = b"+OK\r\n" + b"+QUEUED\r\n" * len(lines)
+            self.assertEqual(client.received, head + b"-UNKNOWN node failed\r\n+PONG\r\n", lines)
+            self.assertEqual(told, ["UNKNOWN node failed"])
+            self.assertEqual(self.logged(), {MemoryError})
+            self.cluster.close()
 
     def test_nothing_is_said_after_unknown(self) -> None:
         """A transaction that is applied after its deadline does not answer once more."""
