@@ -326,12 +326,22 @@ class Transactions:
         return calls
 
     def _answer(self, connection: Any, queued: Queued) -> list[tuple[int, bytes]]:
-        """Run the commands of the node: they change nothing, so it may be null all the same."""
+        """Run the commands of the node: they change nothing, so it may be null all the same.
+
+        Nothing happens in between: what is asked again in the same words is not made again.
+        """
         dispatch = self._node.dispatch
-        return [
-            (place, dispatch.answer_now(connection, cmd, builtin))
-            for place, cmd, builtin in queued.builtins
-        ]
+        known: dict[tuple[bytes, ...], bytes] = {}
+        extras = []
+        for place, cmd, builtin in queued.builtins:
+            words = tuple(cmd)
+            data = known.get(words)
+            if data is None:
+                data = dispatch.answer_now(connection, cmd, builtin)
+                if builtin.fast:
+                    known[words] = data
+            extras.append((place, data))
+        return extras
 
     def read(self, run: Transaction) -> None:
         """Run a transaction that only reads."""

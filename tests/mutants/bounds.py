@@ -37,6 +37,16 @@ BOUNDS = (
         _EXEC + "slow_commands",
     ),
     mutant(
+        "same-words-are-run-again", "7.8", "finn/node/transactions.py",
+        "                if builtin.fast:\n", "                if False:\n",
+        _EXEC + "the_same_words",
+    ),
+    mutant(
+        "slow-commands-are-run-once", "7.8", "finn/node/transactions.py",
+        "                if builtin.fast:\n", "                if True:\n",
+        _EXEC + "the_same_words",
+    ),
+    mutant(
         "replies-of-a-transaction-have-no-bound", "7.8", _RUNS,
         "self.room = MAX_REPLY_BYTES", "self.room = 1 << 62",
         _EXEC + "replies", _EXEC + "replies_are_not_made_in_vain",

@@ -96,6 +96,22 @@ class TransactionBound(SynchronousTestCase):
             reply, b"+OK\r\n" + b"+QUEUED\r\n" * 8 + refused + b"+QUEUED\r\n" + self.aborted
         )
 
+    def test_the_same_words(self) -> None:
+        """Of fast commands each is run once in an EXEC, and again in the next one."""
+        client = self.client()
+        for name in ("TIME", "ECHO", "INFO"):
+            asked: list[bytes] = []
+
+            def run(*args: Any, asked: list[bytes] = asked) -> int:
+                asked.append(args[2][-1])
+                return len(asked)
+
+            self.patch(BUILTINS[name.encode()], "run", run)
+        reply = client.ask("MULTI", "TIME", "ECHO a", "TIME", "ECHO b", "ECHO a", "EXEC")
+        self.assertEqual(reply.partition(b"*")[2], b"5\r\n:1\r\n:1\r\n:1\r\n:2\r\n:1\r\n")
+        reply = client.ask("MULTI", "TIME", "INFO", "CONFIG RESETSTAT", "INFO", "EXEC")
+        self.assertEqual(reply.partition(b"*")[2], b"4\r\n:2\r\n:1\r\n+OK\r\n:2\r\n")
+
     def test_replies(self) -> None:
         """Beyond the bound a reply is left out, and its command is run all the same."""
         self.patch(runs, "MAX_REPLY_BYTES", 100)
