@@ -202,6 +202,7 @@ class Opening:
             )  # fmt: skip
         if meta is None:
             return None
+        node.snapshots.check_writer(meta)
         known = _term_at(store.terms, meta.index, store.last_index)
         if store.last_index < index or (known is not None and known != term):
             # A crash between the two steps of an installation: the snapshot wins.

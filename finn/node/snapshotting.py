@@ -292,14 +292,23 @@ class Snapshotting:
 
     # -- restoring ----------------------------------------------------------------------------
 
-    async def restore(self, meta: SnapshotMeta) -> None:
-        """Replace the machine's state by a snapshot's, in slices, and apply from there on."""
+    def check_writer(self, meta: SnapshotMeta) -> None:
+        """Look who wrote a snapshot, before anything gives way to it.
+
+        Raises:
+            DiskFailed: not this machine, or a newer version of it.
+        """
         node = self._node
         if meta.machine != node.host.name or meta.version > node.host.version:
             raise DiskFailed(
                 f"snapshot {meta.id} was written by machine {meta.machine} "
                 f"version {meta.version}, not by {node.host.name} version {node.host.version}"
             )
+
+    async def restore(self, meta: SnapshotMeta) -> None:
+        """Replace the machine's state by a snapshot's, in slices, and apply from there on."""
+        node = self._node
+        self.check_writer(meta)
         source = await self.store.source(meta)
         reader = SnapshotReader(source)
         self.restoring = True

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import FinnError, LogError, NotReady
+from finn.errors import DiskFailed, FinnError, LogError, NotReady
 from finn.protocols.transfer import SnapshotInbox, send_snapshot
 
 if TYPE_CHECKING:
@@ -113,6 +113,12 @@ class Transfers:
             return False
         wanted = raft.snapshot_offered(sender, term, meta.index, meta.term, node.now())
         if wanted:
+            try:
+                node.snapshots.check_writer(meta)
+            except DiskFailed as e:
+                # Before it is the newest: a start with the older version goes on from its own.
+                node.fatal(e)
+                return False
             self.log.info(
                 "receiving snapshot up to {index}, {size} bytes",
                 index=meta.index, size=meta.size,

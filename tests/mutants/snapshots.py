@@ -272,4 +272,14 @@ SNAPSHOTS = (
         "if meta.machine != node.host.name or meta.version > node.host.version:", "if False:",
         _NODE + "a_snapshot_of_another_machine_is_refused",
     ),
+    mutant(
+        "newer-snapshot-is-stored-first", "5.10", _TRANSFERS,
+        "                node.snapshots.check_writer(meta)\n", "                pass\n",
+        _NODE + "a_snapshot_of_a_newer_version_is_not_stored",
+    ),
+    mutant(
+        "log-gives-way-to-a-newer-snapshot", "5.10", _OPENING,
+        "        node.snapshots.check_writer(meta)\n", "",
+        _NODE + "the_log_does_not_give_way_to_a_newer_version",
+    ),
 )  # fmt: skip

@@ -26,6 +26,13 @@ class Stranger(finn.Machine):
         self.x = 0
 
 
+class Newer(Journal):
+    """The next version of the machine."""
+
+    machine_name = Journal.__name__
+    snapshot_version = 2
+
+
 class SnapshotTests(SynchronousTestCase):
     """Three nodes that keep no more log than they have to."""
 
@@ -135,6 +142,67 @@ class SnapshotTests(SynchronousTestCase):
         self.cluster.wait_until(lambda: computer.failure)
         self.assertIsInstance(computer.failure, DiskFailed)
         self.assertIn("was written by machine", str(computer.failure))
+
+    def leave_behind(self) -> SnapshotMeta:
+        """Stop a member, and let the others go on with the next version and without their log."""
+        self.put("a")
+        self.take(self.member)
+        self.put("b")
+        self.cluster.stop(self.member)
+        for member in range(3):
+            if member != self.member:
+                self.patch(self.cluster.computers[member], "_machine", Newer)
+                self.cluster.restart(member)
+                self.cluster.wait_until(self.cluster.settled)
+        leader = self.cluster.leader()
+        for name in ("c", "d"):
+            self.put(name)
+            meta = self.take(leader)
+        self.cluster.result(self.node(leader).snapshots.shrink())
+        self.assertGreater(
+            self.node(leader).store.first_index, self.node(self.member).store.last_index
+        )
+        return meta
+
+    def assert_goes_on_alone(self) -> None:
+        """The older version starts with what it has of its own."""
+        self.cluster.crash(self.member)
+        self.restart_alone(self.member)
+        self.assertIsNone(self.cluster.computers[self.member].failure)
+        self.assertGreater(self.node(self.member).raft.log.last_index, 0)
+        self.cluster.wait_until(lambda: self.cluster.machine(self.member).values)
+        self.assertEqual(self.cluster.machine(self.member).values, {b"a": b"x"})
+
+    def test_a_snapshot_of_a_newer_version_is_not_stored(self) -> None:
+        """The node fails before the bytes come: there is a way back to the older version."""
+        self.leave_behind()
+        computer = self.cluster.computers[self.member]
+        before = computer.files.listdir("data/snapshots")
+        computer.failure_expected = True
+        computer.start()
+        self.cluster.wait_until(lambda: computer.failure)
+        self.assertIn("version 2, not by Journal version 1", str(computer.failure))
+        self.assertEqual(computer.files.listdir("data/snapshots"), before)
+        self.assert_goes_on_alone()
+        self.patch(computer, "_machine", Newer)
+        self.cluster.heal()
+        self.cluster.restart(self.member)
+        self.cluster.wait_until(lambda: b"d" in self.cluster.machine(self.member).values)
+
+    def test_the_log_does_not_give_way_to_a_newer_version(self) -> None:
+        """A snapshot of it that is there already is refused before the log is reset to it."""
+        meta = self.leave_behind()
+        path = f"data/snapshots/{meta.id}"
+        source = self.cluster.computers[self.cluster.leader()].files
+        files = self.cluster.computers[self.member].files
+        files.makedirs(path)
+        for name in ("meta.json", "state.bin"):
+            files.create(f"{path}/{name}").write(source.read(f"{path}/{name}"))
+        self.restart_alone(self.member)
+        self.assertIn("version 2, not by", str(self.cluster.computers[self.member].failure))
+        self.cluster.crash(self.member)
+        self.cluster.computers[self.member].files.rmtree(path)
+        self.assert_goes_on_alone()
 
     def test_a_founding_cut_short_begins_again(self) -> None:
         """Whatever was written when the power went: the next start makes the same cluster."""
@@ -291,7 +359,9 @@ class SnapshotTests(SynchronousTestCase):
         """The machine is between two states (openraft eed681d5)."""
         node = self.node(self.member)
         leader = self.node(self.leader).raft
-        meta = SnapshotMeta(999, leader.current_term, 0, leader.configuration)
+        meta = SnapshotMeta(
+            999, leader.current_term, 0, leader.configuration, machine=node.host.name
+        )
         node.snapshots.restoring = True
         wanted = node.snapshots.transfers._wanted
         self.assertFalse(wanted(leader.node_id, leader.current_term, meta))
