@@ -151,6 +151,14 @@ class DiskFailed(LogError):
     """A write or fsync failed; it is never retried, the node stops."""
 
 
+class TransferFailed(FinnError):
+    """A transfer ended before the snapshot was installed; it may be tried again."""
+
+
+class SnapshotUnusable(TransferFailed):
+    """Its bytes cannot be read, or the receiver could not use them: they may be bad."""
+
+
 class MissingExtra(FinnError):
     """An optional package is not installed.
 

@@ -367,6 +367,18 @@ class ISnapshotStore(Interface):
     def source(meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         """Open one for reading."""
 
+    def check(meta: SnapshotMeta) -> Deferred[str]:
+        """Read one through; fires with what is wrong with it, an empty string when nothing is.
+
+        Fails with OSError when it cannot be told, as there are too many open files, say.
+        """
+
+    def set_aside(meta: SnapshotMeta, reason: str) -> Deferred[str]:
+        """Forget a bad one at once; fires with a line for the log when no later ``open`` finds it.
+
+        It is kept for whoever wants to look at it, until the next one is set aside.
+        """
+
     def discard(metas: list[SnapshotMeta]) -> Deferred[None]:
         """Forget these at once; fires when no later ``open`` finds them, readers or not."""
 

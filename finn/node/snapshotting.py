@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from finn.errors import CommandError, Disabled, DiskFailed, LogError, NotReady, Stopping
@@ -30,6 +30,9 @@ COMMAND_REST = 0.00005
 PHASES = 3
 # Bytes of a snapshot not yet on the disk before writing pauses.
 MAX_PENDING = 8 * 1024 * 1024
+# How long a snapshot that was found good is not doubted again, seconds: what is wrong may be with
+# whom it is sent to, and it is read through each time.
+TRUST = 600.0
 # Read ahead by this much while restoring.
 PREFETCH = 4 * 1024 * 1024
 
@@ -53,6 +56,8 @@ class Snapshotting:
         self._call: Any = None
         self._work_before = 0  # commands, until the last slice
         self._bytes_at_newest = 0
+        self._bad: tuple[SnapshotMeta, str] | None = None  # until there is another, and why
+        self._trusted = ("", 0.0)  # id, until when
         self._marks: deque[tuple[int, int]] = deque()  # (bytes applied, index), about each MiB
         self._stopped = False
 
@@ -138,7 +143,7 @@ class Snapshotting:
         applying = node.applying
         newest = self.newest
         assert self._taking is not None
-        if newest is not None and newest.index >= applying.last_applied:
+        if newest is not None and newest.index >= applying.last_applied and not self.is_bad(newest):
             self._taking.callback(newest)
             return
         if newest is None and not applying.commands_applied:
@@ -218,12 +223,13 @@ class Snapshotting:
             self.taken += 1
             self._bytes_at_newest = bytes_applied
             self.log.info("snapshot to {index} complete", index=meta.index)
+            aside = self._set_bad_aside()
             raft.snapshot_taken(meta.index, meta.term, meta.configuration)
             self._compact(self._node.options.trailing_bytes)
             if self._taking is not None:
                 self._taking.callback(meta)
             self._node.wake()
-            return None
+            return aside
 
         sink.finish().addCallback(finished).addErrback(self._disk_failed)
 
@@ -235,6 +241,62 @@ class Snapshotting:
             self._node.fatal(failure.value)
         elif not failure.check(LogError, NotReady):
             self.log.failure("a snapshot failed", failure)
+
+    # -- what is bad --------------------------------------------------------------------------
+
+    def is_bad(self, meta: SnapshotMeta) -> bool:
+        """Whether a snapshot is known to be bad, and there only because there is no other yet."""
+        return self._bad is not None and self._bad[0].id == meta.id
+
+    def doubt(self, meta: SnapshotMeta) -> Deferred[None]:
+        """Check a snapshot that cannot be read, or not be used by whom it was sent to.
+
+        A bad one makes room for a new one: of what the machine has in memory, as new at least.
+
+        Returns:
+            Fires when that is done, or failed. To cancel it is to wait no longer.
+        """
+        done: Deferred[None] = Deferred()
+
+        def failed(failure: Any) -> None:
+            if self._stopped:
+                return
+            if failure.check(DiskFailed):
+                self._node.fatal(failure.value)
+            else:
+                self._failed_alone(failure)
+
+        def over(_: object) -> None:
+            if not done.called:
+                done.callback(None)
+
+        # Not cancelled with whoever waits: the disk goes on all the same.
+        checked = Deferred.fromCoroutine(self._replace_if_bad(meta))
+        checked.addErrback(failed).addCallback(over)
+        return done
+
+    async def _replace_if_bad(self, meta: SnapshotMeta) -> None:
+        now = self._node.now()
+        trusted, until = self._trusted
+        if self.is_bad(meta) or (meta.id == trusted and now < until):
+            return
+        self._trusted = meta.id, now + TRUST
+        reason = await self.store.check(meta)
+        others = [m.index for m in self.store.snapshots if m.id != meta.id]
+        if not reason or self._stopped or len(others) == len(self.store.snapshots):
+            return
+        self.log.error("snapshot {id} is bad: {reason}", id=meta.id, reason=reason)
+        self._bad = meta, reason
+        if self._node.store.first_index <= max(others, default=0) + 1:
+            await self._set_bad_aside()  # a start goes on from the one before it, or from the log
+        await self.take()
+
+    def _set_bad_aside(self) -> Deferred[None]:
+        bad, self._bad = self._bad, None
+        if bad is None or all(meta.id != bad[0].id for meta in self.store.snapshots):
+            return succeed(None)
+        aside: Deferred[str] = self.store.set_aside(*bad)
+        return aside.addCallback(lambda notice: self.log.warn("{notice}", notice=notice))
 
     # -- what snapshots free ------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import DiskFailed, FinnError, LogError, NotReady
+from finn.errors import DiskFailed, FinnError, LogError, NotReady, SnapshotUnusable
 from finn.protocols.transfer import SnapshotInbox, send_snapshot
 
 if TYPE_CHECKING:
@@ -53,21 +53,25 @@ class Transfers:
         assert raft is not None
         term = raft.current_term
         meta = node.snapshots.newest
-        if meta is None or meta.index + 1 < raft.log.first_index:
+        if meta is None or meta.index + 1 < raft.log.first_index or node.snapshots.is_bad(meta):
             meta = await node.snapshots.take()
         member = raft.configuration.get(peer_id)
         if member is None or meta is None:
             return 0, False
         self._pins[peer_id] = meta.index
-        source = await node.snapshots.store.source(meta)
-        self.log.info(
-            "sending snapshot {id}, {size} bytes, to {address}",
-            id=meta.id, size=meta.size, address=member.address,
-        )  # fmt: skip
-        wanted = await send_snapshot(
-            node.reactor, member.address, node.links, peer_id, source, term,
-            tls=node.tls,
-        )  # fmt: skip
+        try:
+            source = await node.snapshots.store.source(meta)
+            self.log.info(
+                "sending snapshot {id}, {size} bytes, to {address}",
+                id=meta.id, size=meta.size, address=member.address,
+            )  # fmt: skip
+            wanted = await send_snapshot(
+                node.reactor, member.address, node.links, peer_id, source, term,
+                tls=node.tls,
+            )  # fmt: skip
+        except (LogError, SnapshotUnusable):
+            await node.snapshots.doubt(meta)
+            raise
         # What is not wanted is there already.
         return (meta.index, True) if wanted else (0, False)
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.errors import DiskFailed, FinnError, ProtocolError
+from finn.errors import DiskFailed, FinnError, ProtocolError, SnapshotUnusable, TransferFailed
 from finn.protocols.link import MemberLink, dial
 from finn.protocols.wire import (
     SnapshotAccept,
@@ -42,10 +42,6 @@ FINISH_BEAT = 1.0  # a receiver that checks and installs says that it still does
 FINISH_BEATS = 600
 
 Key = tuple[str, int, int, int, int]
-
-
-class TransferFailed(FinnError):
-    """A transfer ended before the snapshot was installed; it may be tried again."""
 
 
 class SnapshotSender:
@@ -83,7 +79,8 @@ class SnapshotSender:
 
         Returns:
             Fires with True when the receiver installed it, with False when it does not want it;
-            fails with TransferFailed. Cancelling it ends the transfer.
+            fails with TransferFailed, with SnapshotUnusable where its bytes may be bad. Cancelling
+            it ends the transfer.
         """
         self._link.receiver = self
         self._link.on_lost = self._lost
@@ -117,7 +114,7 @@ class SnapshotSender:
             if message.ok:
                 self._finish(True)
             else:
-                self._fail("the receiver could not use it")
+                self._fail("the receiver could not use it", SnapshotUnusable)
         else:
             raise ProtocolError("message is out of place in a transfer")
 
@@ -142,7 +139,7 @@ class SnapshotSender:
         if self._timer is None:
             return
         if not data:
-            self._fail("the snapshot is shorter than it says")
+            self._fail("the snapshot is shorter than it says", SnapshotUnusable)
             return
         self._link.send(encode(SnapshotChunk(self.sent, crc32(data), data)))
         self.sent += len(data)
@@ -150,7 +147,7 @@ class SnapshotSender:
 
     def _read_failed(self, failure: Failure) -> None:
         self.log.failure("a snapshot cannot be read", failure)
-        self._fail("the snapshot cannot be read")
+        self._fail("the snapshot cannot be read", SnapshotUnusable)
 
     def _lost(self, reason: Failure) -> None:
         self._fail(f"the link is lost: {reason.getErrorMessage()}")
@@ -158,9 +155,9 @@ class SnapshotSender:
     def _cancelled(self, _: Deferred[bool]) -> None:
         self._end()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, error: type[TransferFailed] = TransferFailed) -> None:
         if self._end():
-            self._result.errback(TransferFailed(reason))
+            self._result.errback(error(reason))
 
     def _finish(self, ok: bool) -> None:
         if self._end():

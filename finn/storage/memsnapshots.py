@@ -50,6 +50,13 @@ class MemorySnapshotStore:
                 self.snapshots.remove(meta)
         return succeed(None)
 
+    def check(self, meta: SnapshotMeta) -> Deferred[str]:
+        return succeed("" if meta.id in self._states else "it is gone")
+
+    def set_aside(self, meta: SnapshotMeta, reason: str) -> Deferred[str]:
+        done = self.discard([meta])
+        return done.addCallback(lambda _: f"snapshot {meta.id} is thrown away: {reason}")
+
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         state = self._states.get(meta.id)
         if state is None:

@@ -6,6 +6,7 @@ it one. A bad one is renamed to ``<id>.bad`` and kept for whoever wants to look 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -40,6 +41,8 @@ KEPT = 2
 # Bytes checked in one job of the disk thread, which others are waiting for.
 CHECK_BYTES = 4 * 1024 * 1024
 
+# What reading says of bytes that are lost, and not of too many open files, say.
+_ROTTEN = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)
 _ID = re.compile(r"[0-9]+-[0-9]+-[0-9]+")
 
 
@@ -94,7 +97,7 @@ class SnapshotStore:
             if not reason:
                 break
             meta = found.pop()
-            await self._disk.run(self._set_aside, meta.id, reason)
+            self.notices.append(await self._disk.run(self._set_aside, meta.id, reason))
         self.snapshots = found
         if found:
             self._last_ms = max(int(meta.id.rpartition("-")[2]) for meta in found)
@@ -118,7 +121,7 @@ class SnapshotStore:
                 try:
                     found.append(decode_meta(self._files.read(os.path.join(path, META_NAME)), name))
                 except (LogError, FileNotFoundError) as e:
-                    self._set_aside(name, str(e))
+                    self.notices.append(self._set_aside(name, str(e)))
         return found
 
     async def _check(self, meta: SnapshotMeta) -> str:
@@ -139,14 +142,14 @@ class SnapshotStore:
             # Not awaited: a coroutine that is dropped in the middle must not wait any more.
             self._disk.run(file.close).addErrback(lambda _: None)
 
-    def _set_aside(self, name: str, reason: str) -> None:
+    def _set_aside(self, name: str, reason: str) -> str:
         path = os.path.join(self._directory, name)
         for other in self._files.listdir(self._directory):
             if other.endswith(BAD):
                 self._files.rmtree(os.path.join(self._directory, other))
         self._files.rename(path, path + BAD)
         self._files.sync_directory(self._directory)
-        self.notices.append(f"{path} is set aside as {name + BAD}: {reason}")
+        return f"{path} is set aside as {name + BAD}: {reason}"
 
     # -- snapshots ----------------------------------------------------------------------------
 
@@ -167,6 +170,29 @@ class SnapshotStore:
         self.snapshots = [meta for meta in self.snapshots if meta.id not in gone]
         self._doomed = [meta for meta in self._doomed if meta.id not in gone]
         return Deferred.fromCoroutine(self._remove_all(metas))
+
+    def check(self, meta: SnapshotMeta) -> Deferred[str]:
+        return Deferred.fromCoroutine(self._look(meta))
+
+    async def _look(self, meta: SnapshotMeta) -> str:
+        try:
+            return await self._check(meta)
+        except OSError as e:
+            if e.errno not in _ROTTEN:
+                raise
+            return f"it cannot be read: {e.strerror}"
+
+    def set_aside(self, meta: SnapshotMeta, reason: str) -> Deferred[str]:
+        self.snapshots = [m for m in self.snapshots if m.id != meta.id]
+
+        def failed(failure: Failure) -> Failure:
+            error = failure.value
+            if isinstance(error, OSError):
+                return Failure(disk_failed("rename", os.path.dirname(self._path(meta)), error))
+            return failure
+
+        done: Deferred[str] = self._disk.run(self._set_aside, meta.id, reason)
+        return done.addErrback(failed)
 
     def source(self, meta: SnapshotMeta) -> Deferred[ISnapshotSource]:
         self._pins[meta.id] = self._pins.get(meta.id, 0) + 1

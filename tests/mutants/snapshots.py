@@ -14,6 +14,7 @@ _TRANSFER = "finn/protocols/transfer.py"
 _BUGS = "tests.raft.test_bugs.SnapshotBugTests.test_"
 _PAPER = "tests.raft.test_paper.InstallSnapshotTests.test_"
 _NODE = "tests.node.test_snapshots.SnapshotTests.test_"
+_ROTTEN = "tests.node.test_transfers.Rotten.test_"
 _FILES = "tests.storage.test_snapshots.SnapshotStoreTests.test_"
 _WIRE = "tests.protocols.test_transfer.Transfers.test_"
 _FAR_BEHIND = "tests.node.test_failure.FailureTests.test_a_far_behind_member_gets_a_snapshot"
@@ -281,5 +282,26 @@ SNAPSHOTS = (
         "log-gives-way-to-a-newer-snapshot", "5.10", _OPENING,
         "        node.snapshots.check_writer(meta)\n", "",
         _NODE + "the_log_does_not_give_way_to_a_newer_version",
+    ),
+    mutant(
+        "rotten-snapshot-is-sent-for-ever", "5.10", _TRANSFERS,
+        "            await node.snapshots.doubt(meta)\n", "",
+        _ROTTEN + "it_is_replaced",
+    ),
+    mutant(
+        "rotten-snapshot-is-the-newest", "5.10", _TAKING,
+        "newest.index >= applying.last_applied and not self.is_bad(newest):",
+        "newest.index >= applying.last_applied:",
+        _ROTTEN + "it_is_replaced",
+    ),
+    mutant(
+        "only-snapshot-is-set-aside", "5.10", _TAKING,
+        "if self._node.store.first_index <= max(others, default=0) + 1:", "if True:",
+        _ROTTEN + "the_only_one_stays_until_there_is_another",
+    ),
+    mutant(
+        "good-snapshot-is-checked-again-and-again", "5.10", _TAKING,
+        "if self.is_bad(meta) or (meta.id == trusted and now < until):", "if False:",
+        _ROTTEN + "a_receiver_that_is_broken",
     ),
 )  # fmt: skip

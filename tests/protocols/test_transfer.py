@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
-from finn.errors import DiskFailed
+from finn.errors import DiskFailed, SnapshotUnusable
 from finn.interfaces import SnapshotMeta
 from finn.protocols import transfer
 from finn.protocols.transfer import (
@@ -247,6 +247,8 @@ class Transfers(SynchronousTestCase):
         (failure,) = outcome
         failure.trap(TransferFailed)
         self.assertIn(text, str(failure.value))
+        is_bad = isinstance(failure.value, SnapshotUnusable)
+        self.assertEqual(is_bad, any(words in text for words in ("use it", "read", "shorter")))
 
     def test_a_silent_receiver_ends_the_transfer(self) -> None:
         """Without progress the sender gives up at its deadline."""
@@ -325,6 +327,12 @@ class Transfers(SynchronousTestCase):
         self.wire.pump()
         self.failureOf(outcome, "cannot be read")
         self.assertEqual(len(self.flushLoggedErrors(DiskFailed)), 1)
+
+    def test_a_source_that_is_cut_short_ends_the_transfer(self) -> None:
+        """Its last bytes would be waited for in vain."""
+        _, outcome = self.send(self.wire, Source(make_meta(), STATE[:-1]))
+        self.wire.pump()
+        self.failureOf(outcome, "shorter than it says")
 
     def test_the_receiver_waits_for_its_disk(self) -> None:
         """Above a bound of bytes on their way to the disk, nothing is acknowledged."""

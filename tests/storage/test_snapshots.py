@@ -154,6 +154,20 @@ class StoreContract:
         meta = self.successResultOf(sink.finish())
         self.assertEqual(self.read(store, meta), b"abcd")
 
+    def test_a_bad_one_is_set_aside(self: Any) -> None:
+        """It is forgotten at once; whoever reads it goes on."""
+        store = self.make()
+        older, newer = [self.take(store, index, b"state") for index in (1, 2)]
+        self.assertEqual(self.successResultOf(store.check(newer)), "")
+        source = self.successResultOf(store.source(newer))
+        notice = self.successResultOf(store.set_aside(newer, "it smells"))
+        self.assertIn(newer.id, notice)
+        self.assertTrue(notice.endswith(": it smells"))
+        self.assertEqual(store.snapshots, [older])
+        self.assertEqual(self.successResultOf(source.read(0, 9)), b"state")
+        self.successResultOf(source.close())
+        self.assertNotEqual(self.successResultOf(store.check(newer)), "")
+
     def test_abort(self: Any) -> None:
         """An aborted snapshot leaves nothing; ended is ended."""
         store = self.make()
@@ -233,6 +247,31 @@ class SnapshotStoreTests(StoreContract, SynchronousTestCase):
             self.assertIn(f"{path} is set aside", notice)
             self.assertEqual(files.listdir("data/snapshots"), ["3-1-1000", "3-2-1001.bad"])
             self.assertEqual(self.make(files).notices, [])
+
+    def test_what_goes_bad_meanwhile(self) -> None:
+        """A check says what is wrong; what is set aside is not found by the next start."""
+        store = self.make()
+        older, newer = [self.take(store, index, b"state") for index in (1, 2)]
+        path = f"data/snapshots/{newer.id}"
+        self.files.fail("pread", path=path)
+        wrong = self.successResultOf(store.check(newer))
+        self.assertEqual(wrong, "it cannot be read: Input/output error")
+        self.files.fail("open_readonly", error=errno.EMFILE, path=path)
+        self.failureResultOf(store.check(newer), OSError)
+        self.files.flip_bit(f"{path}/state.bin", 3)
+        self.assertEqual(self.successResultOf(store.check(newer)), "its checksum is wrong")
+        self.successResultOf(store.set_aside(newer, "bad"))
+        self.assertEqual(self.files.listdir("data/snapshots"), [older.id, newer.id + ".bad"])
+        found = self.make(self.files.power_cut(Random(1)))
+        self.assertEqual(([m.id for m in found.snapshots], found.notices), ([older.id], []))
+
+    def test_what_cannot_be_set_aside(self) -> None:
+        """Then the disk has failed."""
+        store = self.make()
+        meta = self.take(store, 1, b"state")
+        self.files.fail("rename")
+        error = self.failureResultOf(store.set_aside(meta, "bad"), DiskFailed).value
+        self.assertEqual(str(error), f"cannot rename data/snapshots/{meta.id}: Input/output error")
 
     def test_leftovers_are_removed(self) -> None:
         """What was being written when the process was killed is gone after the next start."""
