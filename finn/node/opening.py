@@ -86,7 +86,9 @@ class Opening:
         await node.standing.save_identity()
         if ending(node) is not None:
             return
-        node.snapshots.store = open_snapshots(node.options, node.files, node.disk, node.wall_ms)
+        node.snapshots.store = open_snapshots(
+            node.options, node.files, node.snapshot_disk, node.wall_ms
+        )
         await node.snapshots.store.open()
         if identity.cluster_id == 0:
             self._check_fresh(bool(node.snapshots.store.snapshots))

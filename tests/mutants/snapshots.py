@@ -164,6 +164,12 @@ SNAPSHOTS = (
     ),
     # 5.7
     mutant(
+        "snapshot-keeps-the-log-waiting", "5.7", "finn/node/opening.py",
+        "node.options, node.files, node.snapshot_disk, node.wall_ms",
+        "node.options, node.files, node.disk, node.wall_ms",
+        "tests.node.test_life.RealTests.test_a_snapshot_whose_disk_hangs",
+    ),
+    mutant(
         "ill-follower-pins-the-log-for-ever", "5.7", _TRANSFERS,
         "if self._node.store.log_bytes > MAX_PINNED_BYTES:", "if False:",
         _NODE + "a_transfer_pins_the_log_within_a_bound",

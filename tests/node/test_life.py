@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 from twisted.application.service import Service
@@ -21,7 +22,7 @@ from finn.errors import DataDirectoryError, NotReady, StartFailed
 from finn.machines.kv import KV
 from finn.node.service import Node
 from finn.node.waiters import Waiters
-from finn.options import Backend, NodeOptions
+from finn.options import Backend, Durability, NodeOptions
 from finn.storage.disk import ImmediateDisk
 from finn.testing.cluster import MemoryCluster
 from finn.testing.faulty import FaultyFiles
@@ -334,6 +335,25 @@ class RealTests(TestCase):
             except FileNotFoundError:
                 pass  # of the listing itself
         return [path for path in found if path.startswith(folder)]
+
+    async def test_a_snapshot_whose_disk_hangs(self) -> None:
+        """Writes go on: those that are synced do not wait for it."""
+        node = self.make(durability=Durability.HIGH)
+        node.startService()
+        await node.when_ready()
+        await node.execute("SET", "a", "1")
+        released = Event()
+        node.snapshot_disk.run(released.wait)
+        try:
+            taken = node.snapshots.take()
+            for value in range(5):
+                await node.execute("SET", "a", str(value))
+            self.assertFalse(taken.called)
+        finally:
+            released.set()
+        meta: Any = await taken
+        self.assertEqual(meta.index, 3)  # what came meanwhile is behind it
+        await node.stopService()
 
     async def test_stopped_while_it_opens(self) -> None:
         """Nothing stays open, at whatever point it comes, and the next start finds all in order."""
