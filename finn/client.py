@@ -28,7 +28,7 @@ from finn.errors import (
     printable,
 )
 from finn.finding import FIRST_PAUSE, LAST_PAUSE, STALL, LeaderFinder, Member
-from finn.options import checked_timeout
+from finn.options import checked_timeout, split_address
 from finn.protocols.outside import ConnectionGone
 from finn.resp.request import Word, encode_words
 
@@ -128,8 +128,9 @@ class ClusterClient:
                 text = str(e)
                 if text.startswith("UNKNOWN "):
                     raise OutcomeUnknown(text.removeprefix("UNKNOWN ")) from None
-                if text.startswith("TRY "):
-                    self._finder.hint = text.removeprefix("TRY ")
+                leader = _leader_told(text)
+                if leader is not None:
+                    self._finder.hint = leader
                 elif not text.startswith(_AGAIN):
                     raise
                 self._finder.retire(member)
@@ -164,6 +165,18 @@ class ClusterClient:
     def close(self) -> None:
         """Close the connection; requests under way fail."""
         self._finder.close()
+
+
+def _leader_told(text: str) -> str | None:
+    """Return whom ``TRY host:port`` names; None for another text, one of a machine say."""
+    address = text.removeprefix("TRY ")
+    if address == text:
+        return None
+    try:
+        split_address(address)
+    except ValueError:
+        return None
+    return address
 
 
 def _checked(words: Sequence[Word]) -> list[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -259,6 +259,24 @@ class OutcomeTests(ClientTestCase):
             with self.assertRaises(CommandError) as raised:
                 self.run_(client.execute(*words))
             self.assertEqual(str(raised.exception), text)
+
+    def test_an_error_that_begins_with_try(self) -> None:
+        """Only an address is followed: another text is an error, and a write is sent once."""
+        client = self.client()
+        self.run_(client.execute("SET", "k", "v"))
+        member = self.run_(client._finder.connected(self.reactor.seconds() + 1.0))
+        sent: list[Any] = []
+        for text in ("TRY another day", "TRY ", "TRY host", "TRY :0", "TRY a b:1", "TRY again: 1"):
+
+            def refuse(*words: bytes, text: str = text) -> Deferred[Any]:
+                sent.append(words)
+                return fail(CommandError(text))
+
+            self.patch(member.connection, "execute", refuse)
+            with self.assertRaises(CommandError) as raised:
+                self.run_(client.execute("SET", "k", "w"))
+            self.assertEqual((str(raised.exception), len(sent)), (text, 1))
+            sent.clear()
 
     def test_what_would_change_the_connection(self) -> None:
         """Commands that would change the shared connection are refused, and sent to nobody."""

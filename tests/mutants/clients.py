@@ -341,6 +341,12 @@ CLIENTS = (
         _CLIENT + "a_lost_write_is_unknown",
     ),
     mutant(
+        "client-follows-any-try", "6.6", "finn/client.py",
+        "    except ValueError:\n        return None\n    return address",
+        "    except ValueError:\n        pass\n    return address",
+        _CLIENT + "an_error_that_begins_with_try",
+    ),
+    mutant(
         "client-tries-again-after-unknown", "6.6", "finn/client.py",
         'if text.startswith("UNKNOWN "):', "if False:",
         _CLIENT + "unknown_replies",
