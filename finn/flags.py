@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from finn.options import LOOPBACK, split_address
+from finn.options import LOOPBACK, is_loopback, split_address
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -90,11 +90,6 @@ def http_address(text: str) -> tuple[str, int]:
         raise ValueError(f"--http: {error}") from None
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether an interface can be reached from this machine only."""
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", host))
-
-
 def default_address(interface: str, port: int) -> str:
     """Return how others on this machine reach a node that listens on a loopback interface."""
     if interface in (LOOPBACK, "localhost"):
@@ -126,13 +121,6 @@ class Listening:
         self.port = int(port) if tcp and re.fullmatch(r"[0-9]{1,5}", port) else None
         self.interface = keywords.get("interface", "")
         self.private = parts[0] == "unix" or (tcp and is_loopback(self.interface))
-
-
-def tcp_description(interface: str, port: int) -> str:
-    """Return the endpoint description of an interface and a port."""
-    kind = "tcp6" if ":" in interface else "tcp"
-    quoted = interface.replace("\\", "\\\\").replace(":", "\\:")
-    return f"{kind}:{port}:interface={quoted}"
 
 
 @dataclass

@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 
 from finn.collector import Collector
 from finn.errors import FinnError
-from finn.flags import refuse, tcp_description
+from finn.flags import refuse
+from finn.options import tcp_description
 
 if TYPE_CHECKING:
     from finn.tap import Options

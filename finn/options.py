@@ -7,7 +7,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from os import PathLike
 from typing import Any
 
@@ -147,6 +147,26 @@ def _is_name(host: str) -> bool:
     return len(name) <= LONGEST_NAME and all(map(_LABEL.fullmatch, labels))
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether an interface can be reached from this machine only."""
+    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", host))
+
+
+def _is_any(host: str) -> bool:
+    """Say whether a host stands for all interfaces of a machine."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def tcp_description(interface: str, port: int) -> str:
+    """Return the endpoint description of an interface and a port."""
+    kind = "tcp6" if ":" in interface else "tcp"
+    quoted = interface.replace("\\", "\\\\").replace(":", "\\:")
+    return f"{kind}:{port}:interface={quoted}"
+
+
 @dataclass
 class NodeOptions:
     """All settings of a node; times in seconds, sizes in bytes.
@@ -154,7 +174,8 @@ class NodeOptions:
     Attributes:
         address: how this node is called in the cluster and reached by others (``--advertise``).
         listen: a Twisted server endpoint description, for instance
-            ``tcp:7481:interface=127.0.0.1``.
+            ``tcp:7481:interface=10.0.0.1``; None is the port of ``address``, which is on this
+            machine then.
         directory: data directory; unused by ``inmem`` but for the lock and the identity.
         join: addresses to ask for membership, in order.
         wait: a fresh node waits to be added instead of bootstrapping or joining.
@@ -173,7 +194,7 @@ class NodeOptions:
     """
 
     address: str = ":7481"
-    listen: str = "tcp:7481:interface=127.0.0.1"
+    listen: str | None = None
     directory: str = "data/7481"
     join: list[str] = field(default_factory=list)
     wait: bool = False
@@ -202,11 +223,33 @@ class NodeOptions:
         self._check_words()
         self._check_numbers()
         self._check_guards()
-        split_address(self.address)
+        self._check_own_address()
         for address in self.join:
             split_address(address)
         if self.wait and self.join:
             raise ValueError("--wait and --join exclude each other")
+
+    @property
+    def endpoint(self) -> str:
+        """The description of where to listen: ``listen``, or the port of ``address``."""
+        if self.listen is not None:
+            return self.listen
+        host, port = split_address(self.address)
+        return tcp_description(LOOPBACK if host == "localhost" else host, port)
+
+    def _check_own_address(self) -> None:
+        """Refuse an address that others cannot dial, or that does not tell where to listen."""
+        host, _ = split_address(self.address)
+        if _is_any(host):
+            raise ValueError(
+                f"address {self.address!r} is every interface: others cannot dial it; give one "
+                "that they can (--advertise HOST:PORT)"
+            )
+        if self.listen is None and not is_loopback(host):
+            raise ValueError(
+                f"address {self.address!r} is beyond this machine: say where to listen, for "
+                "instance listen='tcp:7481:interface=10.0.0.1', and give a secret or certificates"
+            )
 
     def _check_words(self) -> None:
         """Refuse what is of another type: a word, for one, would be taken for some level."""

@@ -23,6 +23,7 @@ from finn.options import (
     Durability,
     LogLevel,
     NodeOptions,
+    tcp_description,
 )
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Options(usage.Options):
     def _addresses(self) -> tuple[flags.Listening, str]:
         """Fill in ``listen``; return what is known of it and this node's address."""
         if self["listen"] is None:
-            self["listen"] = flags.tcp_description(self["bind"], self["port"])
+            self["listen"] = tcp_description(self["bind"], self["port"])
         listening = flags.Listening(self["listen"])
         if self["advertise"] is not None:
             return listening, str(self["advertise"])

@@ -49,6 +49,36 @@ class CheckTests(SynchronousTestCase):
         for name in ("", "host", "HOST.example.", "1.2.3.4", "caf\xe9.example", "[::1]"):
             NodeOptions(join=[f"{name}:1"]).check()
 
+    def test_it_listens_where_its_address_is(self) -> None:
+        """On the port of an address of this machine, unless it is told where."""
+        for address, endpoint in (
+            (":7481", "tcp:7481:interface=127.0.0.1"),
+            (":22399", "tcp:22399:interface=127.0.0.1"),
+            ("localhost:22399", "tcp:22399:interface=127.0.0.1"),
+            ("127.0.0.2:22399", "tcp:22399:interface=127.0.0.2"),
+            ("[::1]:22399", r"tcp6:22399:interface=\:\:1"),
+        ):
+            options = NodeOptions(address=address)
+            options.check()
+            self.assertEqual(options.endpoint, endpoint)
+            self.assertEqual(NodeOptions(address=address, listen="tcp:1").endpoint, "tcp:1")
+        self.assertEqual(NodeOptions().endpoint, "tcp:7481:interface=127.0.0.1")
+
+    def test_an_address_elsewhere_does_not_tell_where_to_listen(self) -> None:
+        """It is refused alone: on loopback nobody else would reach the node."""
+        for address in ("10.0.0.1:7481", "box:7481", "[fe80::1]:7481"):
+            text = self.refused(address=address)
+            self.assertIn(f"address {address!r} is beyond this machine: say where to listen", text)
+            self.assertIn("listen='tcp:7481:interface=10.0.0.1'", text)
+            NodeOptions(address=address, listen="tcp:7481").check()
+
+    def test_every_interface_is_no_address(self) -> None:
+        """A leader that others are told to find at 0.0.0.0 is found by each at itself."""
+        for host in ("0.0.0.0", "[::]", "[0:0::0]"):
+            text = self.refused(address=f"{host}:7481", listen="tcp:7481")
+            self.assertIn(f"address '{host}:7481' is every interface", text)
+            self.assertIn("--advertise HOST:PORT", text)
+
     def test_names_that_twisted_does_not_look_up(self) -> None:
         """They are refused at the start, not wherever somebody is to be reached."""
         found = []

@@ -205,6 +205,8 @@ class OptionsTests(TapCase):
         self.assertIn("--advertise", self.refused("--bind", "0.0.0.0", "--insecure"))
         self.assertIn("--advertise", self.refused("--listen", "tcp:7481", "--insecure"))
         self.assertIn("--advertise", self.refused("--listen", "unix:/tmp/socket"))
+        for wildcard in ("0.0.0.0:7481", "[::]:7481"):
+            self.assertIn("every interface", self.refused("--advertise", wildcard))
 
     def test_listening_beyond_loopback_needs_proof(self) -> None:
         """It is refused without a secret or client certificates, unless it is asked for."""

@@ -27,9 +27,9 @@ def begin_to_listen(node: Node) -> None:
 
         node.tls = TLSMaterial(options.tls_cert, str(options.tls_key), options.tls_ca)
     try:
-        listening = listen(node.reactor, options.listen, node.server, node.tls)
+        listening = listen(node.reactor, options.endpoint, node.server, node.tls)
     except Exception as e:  # each endpoint's parser raises what it likes
-        raise StartFailed(f"cannot listen on {options.listen!r}: {e}") from None
+        raise StartFailed(f"cannot listen on {options.endpoint!r}: {e}") from None
     refusals: list[StartFailed] = []
     starting = True
     attempt = node.attempt = object()
@@ -46,7 +46,7 @@ def begin_to_listen(node: Node) -> None:
         error = failure.value
         if isinstance(error, CannotListenError):
             error = error.socketError
-        refusal = StartFailed(f"cannot listen on {options.listen}: {error}")
+        refusal = StartFailed(f"cannot listen on {options.endpoint}: {error}")
         if starting:
             refusals.append(refusal)
         elif node.attempt is attempt:

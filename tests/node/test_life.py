@@ -431,6 +431,15 @@ class RealTests(TestCase):
         await node.stopService().addTimeout(1, self.reactor)
         self.assertEqual(self.open_files(), [])
 
+    def test_it_listens_on_the_port_of_its_address(self) -> None:
+        """Where it is told of nothing else: a port that another has is refused."""
+        other = self.reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        self.addCleanup(other.stopListening)
+        port = other.getHost().port
+        node = self.make(address=f":{port}", listen=None)
+        error = self.assertRaises(StartFailed, node.startService)
+        self.assertIn(f"cannot listen on tcp:{port}:interface=127.0.0.1", str(error))
+
     async def test_an_endpoint_that_fails_late(self) -> None:
         """The node fails with one line that says so."""
         late = Late()
