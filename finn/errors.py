@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FinnError(Exception):
-    """Base of every error that finn raises on purpose."""
+    """Base of every error that finn raises on purpose.
+
+    Copies of it, by ``copy`` or ``pickle``, have the same text and attributes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class: its arguments are what the text was made of.
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[FinnError], args: tuple[Any, ...]) -> FinnError:
+    return kind.__new__(kind, *args)
 
 
 class Disabled(FinnError):

@@ -5,6 +5,8 @@ Machines keep them, copy them and derive from them, so this module is not compil
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Simple:
     """A value that is sent as a simple string: ``finn.Simple("QUEUED")``.
@@ -28,6 +30,10 @@ class Simple:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A copy of OK is OK itself, by which it is known.
+        return "OK" if self is OK else super().__reduce_ex__(protocol)
+
 
 class NullArray:
     """What commands that answer an array return for none: RESP2 has a null of its own for it."""
@@ -35,6 +41,9 @@ class NullArray:
     __slots__ = ()
 
     def __repr__(self) -> str:
+        return "NULL_ARRAY"
+
+    def __reduce__(self) -> str:
         return "NULL_ARRAY"
 
 
