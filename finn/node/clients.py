@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finn.errors import CommandError, printable
 from finn.node.builtin import MANY, NO_REPLY, BuiltinTable, Subcommands, subcommand
 from finn.node.status import state_of
-from finn.protocols.transport import peer_name
+from finn.protocols.transport import peer_name, plain
 from finn.resp.replies import encode_value
 from finn.resp.values import OK, Simple
 
@@ -47,7 +47,7 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     while at < len(cmd):
         word = cmd[at].upper()
         if word == b"AUTH" and at + 2 < len(cmd):
-            authenticate(node, connection, cmd[at + 2])
+            authenticate(node, connection, cmd[at + 1], cmd[at + 2])
             at += 3
         elif word == b"SETNAME" and at + 1 < len(cmd):
             name = _checked_name(cmd[at + 1], "Client names")
@@ -78,22 +78,26 @@ def hello(node: Node, connection: Any, cmd: list[bytes]) -> Any:
 @_command("AUTH", 1, 2, "[username] password", before_auth=True, fast=True)
 def auth(node: Node, connection: Any, cmd: list[bytes]) -> Any:
     """Prove the cluster's secret."""
-    if node.options.secret is None:
+    if node.options.secret is None and len(cmd) == 2:
         raise CommandError(
             "ERR AUTH <password> called without any password configured for the default user. "
             "Are you sure your configuration is correct?"
         )
-    authenticate(node, connection, cmd[-1])
+    authenticate(node, connection, cmd[1] if len(cmd) == 3 else b"default", cmd[-1])
     return OK
 
 
-def authenticate(node: Node, connection: Any, secret: bytes) -> None:
+def authenticate(node: Node, connection: Any, user: bytes, secret: bytes) -> None:
     """Compare a secret in constant time with each that is known, and note the role it gives.
+
+    Where none is known any is right for the user ``default``, as in Redis; no other user is.
 
     Raises:
         CommandError: it is none of them.
     """
     options = node.options
+    if options.secret is None and user == b"default" and connection.authenticated:
+        return
     full = (options.secret or "").encode()
     restricted = (options.client_secret or "").encode()
     is_full = hmac.compare_digest(secret, full) and options.secret is not None
@@ -268,20 +272,34 @@ _SUBCOMMANDS: Subcommands = {
 
 
 def _line(node: Node, connection: Any) -> str:
-    """Return one line of CLIENT LIST."""
+    """Return one line of CLIENT LIST: the fields of Redis 7, for which clients look, and more.
+
+    Those of buffers that are not counted are 0, and which command came last is not kept.
+    """
     now = node.reactor.seconds()
     transaction = connection.transaction
-    flags, queued = ("N", -1) if transaction is None else ("x", len(transaction))
+    flags, queued, size = "N", -1, 0
+    if transaction is not None:
+        flags, queued, size = "x", len(transaction), transaction.size
+    waiting = connection.waiting
     # One piece: there may be ten thousand such lines.
     return (
         f"id={connection.id} addr={connection.peer} laddr={_local_address(connection)} "
-        f"name={connection.name.decode('utf-8', 'replace')} "
+        f"fd={_descriptor(connection)} name={connection.name.decode('utf-8', 'replace')} "
         f"age={int(now - connection.created_at)} idle={int(now - connection.last_active)} "
-        f"flags={flags} db=0 sub=0 psub=0 ssub=0 multi={queued} user=default "
-        f"tot-cmds={connection.commands_count} resp={3 if connection.resp3 else 2} "
+        f"flags={flags} db=0 sub=0 psub=0 ssub=0 multi={queued} qbuf=0 qbuf-free=0 argv-mem=0 "
+        f"multi-mem={size} rbs=0 rbp=0 obl=0 oll=0 omem={waiting} tot-mem={size + waiting} "
+        f"events=r cmd=NULL user=default redir=-1 resp={3 if connection.resp3 else 2} "
         f"lib-name={connection.library.decode('utf-8', 'replace')} "
-        f"lib-ver={connection.library_version.decode('utf-8', 'replace')}"
+        f"lib-ver={connection.library_version.decode('utf-8', 'replace')} "
+        f"tot-cmds={connection.commands_count}"
     )
+
+
+def _descriptor(connection: Any) -> int:
+    """Return the number of a connection's socket, -1 where there is none."""
+    fileno = getattr(plain(connection.transport), "fileno", None)
+    return -1 if fileno is None else int(fileno())
 
 
 def _local_address(connection: Any) -> str:

@@ -109,6 +109,7 @@ class Queued:
         commands: those of the machine.
         builtins: those of the node, with their place among all.
         kinds: of ``commands``.
+        size: bytes of all of them.
         failed: EXEC will refuse.
     """
 
@@ -117,7 +118,7 @@ class Queued:
         self.builtins: list[tuple[int, list[bytes], Builtin]] = []
         self.kinds: set[int] = set()
         self.failed = False
-        self._bytes = 0
+        self.size = 0
         self._slow = 0
 
     def __len__(self) -> int:
@@ -132,10 +133,10 @@ class Queued:
         is_builtin = route.kind == BUILTIN
         if not (route.may_queue(command) if is_builtin else route.kind in _QUEUEABLE):
             raise CommandError("ERR Command not allowed inside a transaction")
-        self._bytes += sum(map(len, command))
+        self.size += sum(map(len, command))
         if len(self) >= MAX_QUEUED:
             raise CommandError(f"ERR transactions are limited to {MAX_QUEUED} commands")
-        if self._bytes > MAX_QUEUED_BYTES:
+        if self.size > MAX_QUEUED_BYTES:
             raise CommandError(f"ERR transactions are limited to {MAX_QUEUED_BYTES} bytes")
         if is_builtin and not route.fast:
             self._slow += 1

@@ -40,7 +40,8 @@ class HelloTests(BuiltinTestCase):
                 'HELLO 3 SETNAME "a b"',
                 b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n",
             ),
-            ("HELLO 3 AUTH default x", WRONGPASS),
+            ("HELLO 3 AUTH other x", WRONGPASS),
+            ("AUTH other x", WRONGPASS),
             (
                 "AUTH x",
                 b"-ERR AUTH <password> called without any password configured for the default "
@@ -49,6 +50,11 @@ class HelloTests(BuiltinTestCase):
             ("GET none", b"$-1\r\n"),
             ("CLIENT GETNAME", b"$-1\r\n"),
         )
+
+    def test_auth_where_no_secret_is_asked(self) -> None:
+        """Redis' default user without a password may come with any."""
+        self.assertReplies(("AUTH default x", b"+OK\r\n"), ("GET none", b"$-1\r\n"))
+        self.assertEqual(self.ask("HELLO 3 AUTH default x")[b"proto"], 3)
 
     def test_resp3(self) -> None:
         """After HELLO 3 there are maps, sets and one null."""
@@ -195,6 +201,23 @@ class ClientTests(BuiltinTestCase):
             ("CLIENT LIST TYPE x", b"-ERR Unknown client type 'x'\r\n"),
             ("CLIENT LIST foo", b"-ERR syntax error\r\n"),
         )
+
+    def test_fields(self) -> None:
+        """They are those of Redis 7, in its order, behind which later ones come."""
+        (row,) = self.rows("CLIENT INFO")
+        fields = (
+            "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem "
+            "multi-mem rbs rbp obl oll omem tot-mem events cmd user redir resp "
+            "lib-name lib-ver tot-cmds"
+        )
+        self.assertEqual(" ".join(row), fields)
+        texts = {"addr", "laddr", "name", "flags", "events", "cmd", "user", "lib-name", "lib-ver"}
+        for name in set(row) - texts:
+            int(row[name])
+        other, number = self.other()
+        other.ask("MULTI", "SET k vvvv")
+        (row,) = self.rows(f"CLIENT LIST ID {number}")
+        self.assertEqual((row["multi"], row["multi-mem"], row["tot-mem"]), ("1", "8", "8"))
 
     def test_kill(self) -> None:
         """CLIENT KILL drops whom it names; the others and one's own connection stay."""
