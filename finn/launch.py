@@ -237,8 +237,15 @@ class FinnService(MultiService):
         for number in (signal.SIGTERM, signal.SIGINT):
             if getattr(signal.getsignal(number), "__self__", None) is self.reactor:
                 signal.signal(number, self._signalled)
+        self.reactor.addSystemEventTrigger("after", "shutdown", self._ignore_signals)
         if self._has_certificates or self.options.daemon:
             signal.signal(signal.SIGHUP, self._hung_up)
+
+    def _ignore_signals(self) -> None:
+        """All is saved. Python drops handlers before it ends: a signal would be its exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) == self._signalled:
+                signal.signal(number, signal.SIG_IGN)
 
     def _hung_up(self, number: int, frame: Any) -> None:
         self.reactor.callFromThread(self._reload)

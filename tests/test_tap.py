@@ -516,6 +516,21 @@ def __getattr__(name):
         self.assertIn("* Received SIGTERM, stopping", stream.getvalue())
         self.assertEqual(signal.getsignal(signal.SIGINT), interrupt)
 
+    def test_signals_that_come_when_all_is_done(self) -> None:
+        """They are ignored to the very end, as Python lets go of handlers before; others' stay."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        interrupt = signal.getsignal(signal.SIGINT)
+        self.make().startService()
+        signal.signal(signal.SIGTERM, self.reactor.sigTerm)
+        self.reactor.run_waiting()
+        signal.raise_signal(signal.SIGTERM)
+        self.assertNotEqual(signal.getsignal(signal.SIGTERM), signal.SIG_IGN)
+        for call, args, kwargs in self.reactor.triggers["after"]["shutdown"]:
+            call(*args, **kwargs)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), signal.SIG_IGN)
+        self.assertEqual(signal.getsignal(signal.SIGINT), interrupt)
+
     def test_hangup_reloads_certificates(self) -> None:
         """SIGHUP reads the certificates again; a bad file is logged and changes nothing."""
         stream = self.watch_log()
