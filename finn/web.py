@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.web.resource import Resource
+from twisted.web.http import NOT_ALLOWED
+from twisted.web.pages import errorPage, notFound
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
 from finn.errors import MissingExtra
@@ -126,6 +128,14 @@ class Page(Resource):
         self.kind = kind
         self.make = make
 
+    def render(self, request: Request) -> Any:
+        """Answer GET and HEAD, and 405 to others: the page of ``Resource`` itself is deprecated."""
+        if request.method in (b"GET", b"HEAD"):
+            return super().render(request)
+        request.setHeader("allow", "GET, HEAD")
+        page = errorPage(NOT_ALLOWED, "Method Not Allowed", "GET and HEAD are allowed here.")
+        return page.render(request)
+
     def render_GET(self, request: Request) -> bytes:
         """Answer GET."""
         code, text = self.make()
@@ -157,6 +167,10 @@ class Status(Resource):
         self.putChild(b"metrics", Page(f"{kind}; version=0.0.4", metrics_of(node)))
         self.putChild(b"healthz", Page(kind, self._health))
         self.putChild(b"readyz", Page(kind, self._readiness))
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """Answer 404 to every other path: the page of ``Resource`` itself is deprecated."""
+        return notFound()
 
     def _page(self) -> tuple[int, str]:
         status = self.node.status()

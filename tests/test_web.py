@@ -106,6 +106,12 @@ class WebTests(SynchronousTestCase):
         self.assertIn("content-length: 3", head)
         self.assertEqual(self.ask("/healthz", method="POST")[0], 405)
         self.assertEqual(self.ask("/elsewhere")[0], 404)
+        for method in ("POST", "DELETE", "OPTIONS"):
+            code, head, _ = self.ask("/metrics", method=method)
+            self.assertEqual(code, 405)
+            self.assertIn("allow: get, head", head)
+        self.assertEqual(self.ask("/elsewhere", method="POST")[0], 404)
+        self.assertEqual(self.flushWarnings(), [])
 
     def test_missing_package_names_the_extra(self) -> None:
         """Without prometheus_client it is one line that says what to install."""
