@@ -65,3 +65,7 @@ def __getattr__(name: str) -> Any:
 
         return Node
     raise AttributeError(f"module 'finn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import IService, MultiService
@@ -122,7 +123,7 @@ def _step(failed: str) -> Iterator[None]:
 
 
 def told(error: BaseException) -> str:
-    """Tell an exception of the user's code on one line, with the place it came from."""
+    """Tell an exception of the user's code on one line, with the place in it that it came from."""
     try:
         text = " ".join(str(error).split())
     except Exception:
@@ -130,12 +131,21 @@ def told(error: BaseException) -> str:
     if isinstance(error, ImportError) or (isinstance(error, FinnError) and text):
         return text
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
-    own = [frame for frame in own if not frame.filename.startswith("<frozen")]
+    own = [
+        (os.path.basename(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not (_is_ours(frame) or frame.f_code.co_filename.startswith("<frozen"))
+    ]
     if isinstance(error, SyntaxError) or not own:
         return text
-    return f"{text} ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})"
+    file, line = own[-1]
+    return f"{text} ({file}, line {line})"
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Say whether a frame is one of finn, or of the import of the user's module."""
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return package in ("finn", "importlib")
 
 
 class FinnService(MultiService):

@@ -303,3 +303,17 @@ class NodeOptions:
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_ca and not self.tls_cert:
             raise ValueError("--tls-ca needs --tls-cert and --tls-key")
+
+
+def checked_options(options: object) -> NodeOptions:
+    """Return options that were checked, the default ones for None.
+
+    Raises:
+        TypeError: they are none.
+        ValueError: they cannot work together.
+    """
+    found = NodeOptions() if options is None else options
+    if not isinstance(found, NodeOptions):
+        raise TypeError(f"options must be finn.NodeOptions, not {type(options).__name__}")
+    found.check()
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pydoc
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import finn.testing
 from tests.source import ROOT, module_of, name_of, python_files
 
 #: Modules that need an extra, or run when they are imported.
@@ -65,6 +67,15 @@ class PackagingTests(SynchronousTestCase):
         )
         result = run("-c", code)
         self.assertEqual((result.stdout.strip(), result.stderr), ("[]", ""))
+
+    def test_public_names_are_found(self) -> None:
+        """``dir`` and ``help`` show those too that are imported when they are asked for."""
+        for module in (finn, finn.testing):
+            self.assertEqual(set(module.__all__) - set(dir(module)), set())
+            text = pydoc.plain(pydoc.render_doc(module))
+            for name in module.__all__:
+                self.assertIn(name, text)
+        self.assertIn("class Node(", pydoc.plain(pydoc.render_doc(finn)))
 
     def test_plugin_is_light(self) -> None:
         """Listing the plugins of Twisted does not import finn."""

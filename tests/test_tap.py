@@ -374,6 +374,25 @@ class LaunchTests(TapCase):
         self.assertIn("SyntaxError", self.machine_refused(f"{self.module}_bad:X"))
         self.assertIn("line 2", self.machine_refused(f"{self.module}_raise:X"))
 
+    def test_places_are_those_of_the_user(self) -> None:
+        """Not of finn, which found what is wrong: they are to be changed."""
+        self.write(
+            f"{self.module}_class.py",
+            "import finn\n\n\nclass Bad(finn.Machine):\n    @finn.write('X')\n"
+            "    def x(self, call, a: dict): ...\n",
+        )
+        self.write(
+            f"{self.module}_call.py",
+            "from finn.options import split_address\n\n\ndef make():\n    split_address('x')\n",
+        )
+        self.assertIn(
+            f"({self.module}_class.py, line 4)", self.machine_refused(f"{self.module}_class:X")
+        )
+        text = self.machine_refused(f"{self.module}_call:make")
+        self.assertIn(
+            f"has no port, write host:port or :port ({self.module}_call.py, line 5)", text
+        )
+
     def test_machines_that_end_the_process_are_refused_in_one_line(self) -> None:
         """Else it would end with their code, and say nothing."""
         self.write(f"{self.module}_exit.py", "raise SystemExit\n")

@@ -37,7 +37,13 @@ from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.node.waiters import Waiters
-from finn.options import Consistency, NodeOptions, check_word, checked_timeout
+from finn.options import (
+    Consistency,
+    NodeOptions,
+    check_word,
+    checked_options,
+    checked_timeout,
+)
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import write_through
@@ -100,9 +106,10 @@ class Node(MultiService):
         wall: Callable[[], float] | None = None,
         boot_id: Callable[[], str] | None = None,
     ) -> None:
+        if not hasattr(reactor, "callLater"):
+            raise TypeError(f"{type(reactor).__name__} is no reactor: it comes before the machine")
         super().__init__()
-        self.options = options or NodeOptions()
-        self.options.check()
+        self.options = checked_options(options)
         self.nonces: Callable[[int], bytes] = random.randbytes if random is not None else os.urandom
         self.store_random = random
         self.random = random or random_module.Random(random_module.SystemRandom().getrandbits(64))
@@ -153,10 +160,9 @@ class Node(MultiService):
         self._sleeps: list[Any] = []
         self._ready, self._leading, self._failing = Waiters(), Waiters(), Waiters()
         self._ends = Waiters()
-        self._was_started = self._has_stopped = False
+        self._was_started = self._has_stopped = self._is_ready = False
         self.opened: Deferred[Any] = succeed(None)
         self._observers: list[Callable[[str], None]] = []
-        self._is_ready = False
 
     # -- life ---------------------------------------------------------------------------------
 

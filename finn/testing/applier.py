@@ -91,7 +91,10 @@ class FakeApplier:
 
         Raises:
             CommandError: the reply is an error.
+            ValueError: there is no command.
         """
+        if not command:
+            raise ValueError("a command has a name at least, and then its arguments")
         cmd = [part if isinstance(part, bytes) else str(part).encode() for part in command]
         self.position += 1
         self._call = Call(self.now, self.seed, self.log)

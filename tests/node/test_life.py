@@ -311,6 +311,21 @@ class StartTests(SynchronousTestCase):
         self.assertTrue(ports[1].closed)
 
 
+class ArgumentTests(SynchronousTestCase):
+    """What a node is made of."""
+
+    def test_what_is_in_the_wrong_place(self) -> None:
+        """It is told by its name, and no option, which may be a secret."""
+        for arguments, text in (
+            ((Clock(), KV(), {"secret": "x"}), "options must be finn.NodeOptions, not dict"),
+            ((Clock(), KV(), {}), "options must be finn.NodeOptions, not dict"),
+            ((KV(), Clock()), "KV is no reactor: it comes before the machine"),
+            ((KV(), NodeOptions()), "KV is no reactor: it comes before the machine"),
+        ):
+            error = self.assertRaises(TypeError, Node, *arguments)
+            self.assertEqual(str(error), text)
+
+
 class RealTests(TestCase):
     """Nodes on the real reactor and real files."""
 

@@ -108,6 +108,8 @@ class DeclaredTests(SynchronousTestCase):
                 self.applier.execute(*command)
             self.assertEqual(str(caught.exception), text)
         self.assertRaises(ZeroDivisionError, self.applier.execute, "CRASH")
+        with self.assertRaisesRegex(ValueError, "a command has a name at least"):
+            self.applier.execute()
 
     def test_time_and_chance_are_the_tests(self) -> None:
         """The same now, seed and position give the same."""
