@@ -32,16 +32,19 @@ from finn.options import checked_timeout, split_address
 from finn.protocols.outside import ConnectionGone
 from finn.resp.request import Word, encode_words
 
-# Error replies that say that nothing was applied, and that another try may succeed.
-_AGAIN = (
-    "ERR leader not known",
-    "ERR raft not ready",
-    "ERR node is stopping",
-    "ERR node has failed",
-    "ERR server is overloaded",
-    "ERR max number of clients reached",
-    "ERR request timed out",
-    "raft is already shutdown",
+# Error replies that say that nothing was applied, and that another try may succeed. They are whole:
+# a machine's own may begin so.
+_AGAIN = frozenset(
+    (
+        "ERR leader not known",
+        "ERR raft not ready",
+        "ERR node is stopping",
+        "ERR node has failed",
+        "ERR server is overloaded, try again later",
+        "ERR max number of clients reached",
+        "ERR request timed out",
+        "raft is already shutdown",
+    )
 )
 # Commands that change the connection, which all requests share.
 _STATEFUL = frozenset(
@@ -131,7 +134,7 @@ class ClusterClient:
                 leader = _leader_told(text)
                 if leader is not None:
                     self._finder.hint = leader
-                elif not text.startswith(_AGAIN):
+                elif text not in _AGAIN:
                     raise
                 self._finder.retire(member)
             if self._finder.hint is None or pause > FIRST_PAUSE:

@@ -261,12 +261,16 @@ class OutcomeTests(ClientTestCase):
             self.assertEqual(str(raised.exception), text)
 
     def test_an_error_that_begins_with_try(self) -> None:
-        """Only an address is followed: another text is an error, and a write is sent once."""
+        """Only an address is followed: another text is an error, and a write is sent once.
+
+        So is one that only begins as what a node says where nothing was applied.
+        """
         client = self.client()
         self.run_(client.execute("SET", "k", "v"))
         member = self.run_(client._finder.connected(self.reactor.seconds() + 1.0))
         sent: list[Any] = []
-        for text in ("TRY another day", "TRY ", "TRY host", "TRY :0", "TRY a b:1", "TRY again: 1"):
+        texts = ["TRY another day", "TRY ", "TRY host", "TRY :0", "TRY a b:1", "TRY again: 1"]
+        for text in [*texts, "ERR request timed out at the bank", "ERR leader not known here"]:
 
             def refuse(*words: bytes, text: str = text) -> Deferred[Any]:
                 sent.append(words)

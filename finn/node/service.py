@@ -37,13 +37,7 @@ from finn.node.steady import SteadyReactor
 from finn.node.stopping import stop_node
 from finn.node.transactions import Transactions
 from finn.node.waiters import Waiters
-from finn.options import (
-    Consistency,
-    NodeOptions,
-    check_word,
-    checked_options,
-    checked_timeout,
-)
+from finn.options import Consistency, NodeOptions, check_word, checked_options, checked_timeout
 from finn.protocols.outside import connect_redis
 from finn.protocols.server import ClientFactory, client_limits
 from finn.protocols.transport import write_through

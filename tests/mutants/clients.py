@@ -353,8 +353,8 @@ CLIENTS = (
         also=(
             Edit(
                 "finn/client.py",
-                "elif not text.startswith(_AGAIN):",
-                'elif not text.startswith((*_AGAIN, "UNKNOWN ")):',
+                "elif text not in _AGAIN:",
+                'elif text not in _AGAIN and not text.startswith("UNKNOWN "):',
             ),
         ),
     ),
