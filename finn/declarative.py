@@ -18,7 +18,10 @@ the clock, not ``random``, not the order of a set).
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
+import re
+from collections import deque
 from collections.abc import Callable, Generator
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _POSITION_BITS = 32
+_MUTABLE = (list, dict, set, bytearray, deque)
+_NEVER_CHANGES = re.compile(r"\b(ClassVar|Final)\b")
 
 NOWHERE = -1
 """Position of commands that run together: how many do differs between nodes."""
@@ -88,9 +93,10 @@ class Call:
 class Machine:
     """Base of declarative machines.
 
-    State is what ``vars(self)`` holds. The snapshot that comes with this class copies all of it
-    when it is taken and needs it to be plain data (``finn.plain``); a machine with much state, or
-    with other types, overrides both ``snapshot`` and ``restore``.
+    State is what ``vars(self)`` holds, nothing in ``__slots__`` or in the class. The snapshot that
+    comes with this class copies all of it when it is taken and needs it to be plain data
+    (``finn.plain``); a machine with much state, or with other types, overrides both ``snapshot``
+    and ``restore``.
 
     Attributes:
         machine_name: kept with every snapshot; the name of the class unless it says otherwise.
@@ -139,11 +145,41 @@ def check_state(machine: Machine) -> None:
     Raises:
         BadMachine: it cannot; the text names the attribute.
     """
-    if type(machine).snapshot is Machine.snapshot:
-        try:
-            plain.freeze(vars(machine))
-        except TypeError as e:
-            raise BadMachine(str(e)) from None
+    if type(machine).snapshot is not Machine.snapshot:
+        return
+    for owner in type(machine).__mro__:
+        if owner not in Machine.__mro__:
+            _check_class(owner, vars(machine))
+    try:
+        plain.freeze(vars(machine))
+    except TypeError as e:
+        raise BadMachine(str(e)) from None
+
+
+def _check_class(owner: type, state: dict[str, Any]) -> None:
+    """Refuse what a class of a machine keeps beside ``vars(self)``, unless it never changes."""
+    for name, value in vars(owner).items():
+        where = f"attribute '{name}' of {owner.__name__}"
+        if inspect.ismemberdescriptor(value):
+            raise BadMachine(
+                f"{where} is in __slots__, where the default snapshot does not look: "
+                "leave __slots__ out, or write snapshot() and restore()"
+            )
+        if isinstance(value, _MUTABLE) and not (name in state or _is_constant(owner, name)):
+            raise BadMachine(
+                f"{where} is a {type(value).__name__} in the class, which no snapshot holds: "
+                "set it in __init__, or annotate it ClassVar if it never changes"
+            )
+
+
+def _is_constant(owner: type, name: str) -> bool:
+    if name.isupper() or name.startswith("__"):
+        return True
+    try:
+        annotation = inspect.get_annotations(owner).get(name, "")
+    except NameError:  # from Python 3.14 on: one of them cannot be evaluated
+        return True
+    return _NEVER_CHANGES.search(str(annotation)) is not None
 
 
 @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, mutant
 
 _CORE = "finn/raft/snapshots.py"
+_DECLARATIVE = "finn/declarative.py"
 _TAKING = "finn/node/snapshotting.py"
 _TRANSFERS = "finn/node/transfers.py"
 _OPENING = "finn/node/opening.py"
@@ -13,6 +14,7 @@ _STORE = "finn/storage/snapshots.py"
 _TRANSFER = "finn/protocols/transfer.py"
 _BUGS = "tests.raft.test_bugs.SnapshotBugTests.test_"
 _PAPER = "tests.raft.test_paper.InstallSnapshotTests.test_"
+_PLACES = "tests.test_state.PlaceTests.test_"
 _NODE = "tests.node.test_snapshots.SnapshotTests.test_"
 _ROTTEN = "tests.node.test_transfers.Rotten.test_"
 _FILES = "tests.storage.test_snapshots.SnapshotStoreTests.test_"
@@ -28,6 +30,16 @@ SNAPSHOTS = (
         "state-is-not-restored", "5.1", _TAKING,
         "steps = node.host.restore(reader)", "steps = None",
         _RESTART, _FAR_BEHIND,
+    ),
+    mutant(
+        "state-in-slots-is-not-looked-for", "5.1", _DECLARATIVE,
+        "        if inspect.ismemberdescriptor(value):", "        if False:",
+        _PLACES + "slots",
+    ),
+    mutant(
+        "state-in-the-class-is-not-looked-for", "5.1", _DECLARATIVE,
+        "        if isinstance(value, _MUTABLE) and", "        if False and",
+        _PLACES + "what_can_be_changed_in_the_class",
     ),
     mutant(
         "log-is-not-replayed", "5.1", "finn/node/applying.py",

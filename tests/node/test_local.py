@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +15,7 @@ from tests.node.support import Client
 class Waiting(finn.Machine):
     """Answers local commands when the test lets it."""
 
-    gates: list[Deferred[None]] = []
+    gates: ClassVar[list[Deferred[None]]] = []
 
     @finn.local("WHOSE")
     async def whose(self, call: Any) -> list[Any]:

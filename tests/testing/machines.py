@@ -70,8 +70,6 @@ class Chance(Good):
 class Forgetful(Good):
     """Keeps a part of its state out of the snapshot."""
 
-    __slots__ = ("hidden",)
-
     def __init__(self) -> None:
         super().__init__()
         self.hidden = 0
@@ -81,6 +79,14 @@ class Forgetful(Good):
         """Depend on what no snapshot holds."""
         self.hidden += 1
         return self.hidden
+
+    def snapshot(self, file: Any) -> None:
+        """Write all but that."""
+        file.write(b"%d" % len(self.values))
+
+    def restore(self, file: Any) -> None:
+        """Begin anew."""
+        self.__init__()  # type: ignore[misc]
 
 
 class NoSnapshot(Good):
