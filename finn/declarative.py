@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _POSITION_BITS = 32
+_SNAPSHOTS = ("snapshot", "restore")
 _MUTABLE = (list, dict, set, bytearray, deque)
 _NEVER_CHANGES = re.compile(r"\b(ClassVar|Final)\b")
 
@@ -96,7 +97,7 @@ class Machine:
     State is what ``vars(self)`` holds, nothing in ``__slots__`` or in the class. The snapshot that
     comes with this class copies all of it when it is taken and needs it to be plain data
     (``finn.plain``); a machine with much state, or with other types, overrides both ``snapshot``
-    and ``restore``.
+    and ``restore``, which are generators or return nothing.
 
     Attributes:
         machine_name: kept with every snapshot; the name of the class unless it says otherwise.
@@ -139,21 +140,53 @@ def machine_commands(machine: Machine) -> dict[bytes, CommandSpec]:
     }
 
 
-def check_state(machine: Machine) -> None:
-    """Find out at start whether the default snapshot can hold a machine's state.
+def check_state(machine: Any) -> None:
+    """Find out at start whether a machine's snapshots can hold its state, as far as can be seen.
+
+    Args:
+        machine: of either style.
 
     Raises:
-        BadMachine: it cannot; the text names the attribute.
+        BadMachine: they cannot; the text names the attribute or method.
     """
-    if type(machine).snapshot is not Machine.snapshot:
+    cls = type(machine)
+    for name in _SNAPSHOTS:
+        method = getattr(machine, name, None)
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise BadMachine(f"{cls.__name__}.{name} is async: make it a generator, or plain")
+    if not isinstance(machine, Machine):
         return
-    for owner in type(machine).__mro__:
-        if owner not in Machine.__mro__:
+    owners = [owner for owner in cls.__mro__ if owner not in Machine.__mro__]
+    for name, other in (_SNAPSHOTS, _SNAPSHOTS[::-1]):
+        if any(name in vars(c) for c in owners) and not any(other in vars(c) for c in owners):
+            raise BadMachine(
+                f"{cls.__name__} has {name}() of its own, but not {other}(): write it too, "
+                f"or '{other} = finn.Machine.{other}' if that fits"
+            )
+    if cls.snapshot is Machine.snapshot:
+        for owner in owners:
             _check_class(owner, vars(machine))
-    try:
-        plain.freeze(vars(machine))
-    except TypeError as e:
-        raise BadMachine(str(e)) from None
+        try:
+            plain.freeze(vars(machine))
+        except TypeError as e:
+            raise BadMachine(str(e)) from None
+
+
+def check_steps(steps: Any, name: str) -> Generator[None, None, None] | None:
+    """Return what a machine's ``snapshot`` or ``restore`` did.
+
+    Raises:
+        TypeError: what it was to do is not done: in a coroutine, say, or it returned the state.
+    """
+    if steps is None or isinstance(steps, Generator):
+        return steps
+    if inspect.iscoroutine(steps):
+        steps.close()  # or Python warns that nobody awaited it
+    how = "write to" if name == "snapshot" else "read from"
+    raise TypeError(
+        f"{name}() returned a {type(steps).__name__}: it is to {how} the file that it is given, "
+        "and return nothing, or be a generator"
+    )
 
 
 def _check_class(owner: type, state: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class IMachine(Interface):
         """
 
     def snapshot(file: IWriter) -> Generator[None, None, None] | None:
-        """Write the state, at once or as a generator.
+        """Write the state, at once or as a generator; what is returned otherwise is an error.
 
         A generator is run to its first ``yield`` between two entries: what precedes that
         ``yield`` is the freeze. The rest runs in slices while commands keep flowing.

@@ -443,6 +443,8 @@ class StateTests(SynchronousTestCase):
             def snapshot(self, file: Any) -> None:
                 """Nothing."""
 
+            restore = snapshot
+
         machine = Own()
         machine.lock = object()  # type: ignore[attr-defined]
         check_state(machine)

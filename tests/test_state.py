@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from io import BytesIO
 from typing import Any, ClassVar, Final
 
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 import finn
 from finn.declarative import check_state
 from finn.errors import BadMachine
+from finn.node.host import Host
 from finn.testing.applier import FakeApplier
+from finn.testing.cluster import MemoryCluster
+from tests.node.support import Client
 
 
 class PlaceTests(SynchronousTestCase):
@@ -109,3 +114,93 @@ class PlaceTests(SynchronousTestCase):
                 """Nothing."""
 
         check_state(Own())
+
+
+class MethodTests(SynchronousTestCase):
+    """``snapshot`` and ``restore`` that do nothing would lose everything at the next restart."""
+
+    def assert_refused(self, text: str, **methods: Any) -> None:
+        """Check that no machine with these methods is started."""
+        machine = type("Bad", (finn.Machine,), methods)()
+        with self.assertRaises(BadMachine) as caught:
+            check_state(machine)
+        self.assertIn(text, str(caught.exception))
+        self.assertRaises(BadMachine, FakeApplier, machine)
+        self.assertRaises(BadMachine, Host, machine, self.fail)
+
+    def test_async_ones(self) -> None:
+        """Nobody awaits them."""
+
+        async def later(self: Any, file: Any) -> None: ...
+
+        async def pieces(self: Any, file: Any) -> Any:
+            yield
+
+        def at_once(self: Any, file: Any) -> None: ...
+
+        self.assert_refused("Bad.snapshot is async", snapshot=later, restore=at_once)
+        self.assert_refused("Bad.restore is async", snapshot=at_once, restore=pieces)
+
+        @implementer(finn.IMachine)
+        class Opaque:
+            command = snapshot = at_once
+            restore = later
+
+        for start in (FakeApplier, lambda machine: Host(machine, self.fail)):
+            with self.assertRaisesRegex(BadMachine, "Opaque.restore is async"):
+                start(Opaque())
+
+    def test_one_without_the_other(self) -> None:
+        """What one writes the other cannot read, unless the class says that it can."""
+
+        def at_once(self: Any, file: Any) -> None: ...
+
+        self.assert_refused("has snapshot() of its own, but not restore()", snapshot=at_once)
+        self.assert_refused("has restore() of its own, but not snapshot()", restore=at_once)
+        both = {"snapshot": finn.Machine.snapshot, "restore": at_once}
+        check_state(type("Both", (type("Base", (finn.Machine,), {"restore": at_once}),), both)())
+
+    def test_what_they_return(self) -> None:
+        """All but nothing, or a generator, is work that is not done."""
+
+        async def later() -> None: ...
+
+        def lazily() -> Any:
+            return later()
+
+        kinds = {"bytes": bytes, "coroutine": lazily, "list_iterator": lambda: iter([])}
+        for kind, make in kinds.items():
+
+            def method(self: Any, file: Any, make: Any = make) -> Any:
+                return make()
+
+            machine = type("Lazy", (finn.Machine,), {"snapshot": method, "restore": method})()
+            host, fake = Host(machine, self.fail), FakeApplier(machine)
+            text = rf"snapshot\(\) returned a {kind}: it is to write to the file"
+            self.assertRaisesRegex(TypeError, text, host.snapshot, BytesIO())
+            self.assertRaisesRegex(TypeError, text, fake.snapshot)
+            text = rf"restore\(\) returned a {kind}: it is to read from the file"
+            self.assertRaisesRegex(TypeError, text, host.restore, BytesIO())
+            self.assertRaisesRegex(TypeError, text, fake.restore, b"")
+        self.assertEqual(self.flushWarnings(), [])
+
+    def test_a_snapshot_that_is_not_written(self) -> None:
+        """RAFTSNAPSHOT says so, and the log that it was to replace stays."""
+
+        class Returns(finn.Machine):
+            def snapshot(self, file: Any) -> Any:
+                return b"state"
+
+            def restore(self, file: Any) -> None: ...
+
+            @finn.write("T")
+            def t(self, call: Any) -> None:
+                """Nothing."""
+
+        cluster = MemoryCluster(Returns, size=1)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        reply = Client(cluster, 0).ask("T", "RAFTSNAPSHOT")
+        self.assertIn(b"-ERR snapshot failed: snapshot() returned a bytes", reply)
+        self.assertIsNone(cluster.nodes[0].snapshots.newest)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)

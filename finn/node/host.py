@@ -11,7 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from finn.declarative import NOWHERE, Call, Machine, check_state, machine_commands
+from finn.declarative import (
+    NOWHERE,
+    Call,
+    Machine,
+    check_state,
+    check_steps,
+    machine_commands,
+)
 from finn.errors import BadMachine, CommandError, UnknownCommand, WrongArity, error_text
 from finn.interfaces import IConnectionObserver, IMachine
 from finn.node.applier import OpaqueApplier
@@ -95,13 +102,13 @@ class Host:
         self.declarative = isinstance(machine, Machine)
         self.specs: dict[bytes, CommandSpec] = {}
         if self.declarative:
-            check_state(machine)
             self.specs = machine_commands(machine)
         elif not IMachine.providedBy(machine):
             raise BadMachine(
                 f"{type(machine).__name__} is no machine: derive it from finn.Machine, "
                 "or declare that it implements finn.interfaces.IMachine"
             )
+        check_state(machine)
         self.observer: Any = machine if IConnectionObserver.providedBy(machine) else None
         self._applier = OpaqueApplier(self.log)
         self._expected: deque[tuple[float, OpaqueCall | LateAnswer]] = deque()
@@ -400,19 +407,17 @@ class Host:
 
     def snapshot(self, file: IWriter) -> Generator[None, None, None] | None:
         """Begin a snapshot; a generator is run to its first yield, which is the freeze."""
-        steps = self.machine.snapshot(file)
-        if isinstance(steps, Generator):
+        steps = check_steps(self.machine.snapshot(file), "snapshot")
+        if steps is not None:
             try:
                 next(steps)
             except StopIteration:
                 return None
-            return steps
-        return None
+        return steps
 
     def restore(self, file: IReader) -> Generator[None, None, None] | None:
         """Begin to restore; a generator has to be run to its end."""
-        steps = self.machine.restore(file)
-        return steps if isinstance(steps, Generator) else None
+        return check_steps(self.machine.restore(file), "restore")
 
     @property
     def may_expire(self) -> bool:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from finn.declarative import Call, Machine, check_state, machine_commands
+from finn.declarative import Call, Machine, check_state, check_steps, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity
 from finn.interfaces import IApplier, IMachine
 from finn.node.runs import as_deferred
@@ -69,10 +69,10 @@ class FakeApplier:
         self._open = False
         self._call = Call(now, seed, self.log)
         if isinstance(machine, Machine):
-            check_state(machine)
             self._specs = machine_commands(machine)
         elif not IMachine.providedBy(machine):
             raise TypeError(f"{type(machine).__name__} is neither a finn.Machine nor an IMachine")
+        check_state(machine)
 
     @property
     def random(self) -> random.Random:
@@ -106,12 +106,12 @@ class FakeApplier:
     def snapshot(self) -> bytes:
         """Take a snapshot, to its end."""
         file = io.BytesIO()
-        _run(self.machine.snapshot(file))
+        _run(check_steps(self.machine.snapshot(file), "snapshot"))
         return file.getvalue()
 
     def restore(self, data: bytes) -> None:
         """Replace the machine's state by a snapshot."""
-        _run(self.machine.restore(io.BytesIO(data)))
+        _run(check_steps(self.machine.restore(io.BytesIO(data)), "restore"))
 
     # -- finn.Machine -------------------------------------------------------------------------
 

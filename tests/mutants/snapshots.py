@@ -14,6 +14,7 @@ _STORE = "finn/storage/snapshots.py"
 _TRANSFER = "finn/protocols/transfer.py"
 _BUGS = "tests.raft.test_bugs.SnapshotBugTests.test_"
 _PAPER = "tests.raft.test_paper.InstallSnapshotTests.test_"
+_METHODS = "tests.test_state.MethodTests.test_"
 _PLACES = "tests.test_state.PlaceTests.test_"
 _NODE = "tests.node.test_snapshots.SnapshotTests.test_"
 _ROTTEN = "tests.node.test_transfers.Rotten.test_"
@@ -40,6 +41,17 @@ SNAPSHOTS = (
         "state-in-the-class-is-not-looked-for", "5.1", _DECLARATIVE,
         "        if isinstance(value, _MUTABLE) and", "        if False and",
         _PLACES + "what_can_be_changed_in_the_class",
+    ),
+    mutant(
+        "snapshot-may-do-nothing", "5.1", _DECLARATIVE,
+        "    if steps is None or isinstance(steps, Generator):\n        return steps\n",
+        "    return steps if isinstance(steps, Generator) else None\n",
+        _METHODS + "what_they_return", _METHODS + "a_snapshot_that_is_not_written",
+    ),
+    mutant(
+        "snapshot-nobody-reads-is-taken", "5.1", _DECLARATIVE,
+        "        if any(name in vars(c) for c in owners) and", "        if False and",
+        _METHODS + "one_without_the_other",
     ),
     mutant(
         "log-is-not-replayed", "5.1", "finn/node/applying.py",

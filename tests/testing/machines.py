@@ -92,5 +92,7 @@ class Forgetful(Good):
 class NoSnapshot(Good):
     """Takes no snapshots."""
 
+    restore = Machine.restore
+
     def snapshot(self, file: Any) -> None:
         raise Disabled()
