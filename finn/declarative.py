@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from finn import plain
 from finn.errors import BadMachine
-from finn.signatures import Declaration, build_specs, declare
+from finn.signatures import Declaration, build_specs, declare, make_declaration
 from finn.table import CommandSpec, Kind
 
 if TYPE_CHECKING:
@@ -305,8 +305,9 @@ def local(name: Any = None, /, **options: Any) -> Any:
 def _decorator(kind: Kind, name: Any, options: dict[str, Any]) -> Any:
     if callable(name):
         return declare(name, Declaration(kind, None))
+    declaration = make_declaration(kind, name, options)
 
     def decorate(function: F) -> F:
-        return declare(function, Declaration(kind, name, **options))
+        return declare(function, declaration)
 
     return decorate

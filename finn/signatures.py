@@ -26,6 +26,7 @@ _MISSING = object()
 _NAME = re.compile(r"[!-~]{1,64}")
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 _INFINITY = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE)
+_OPTIONS = ("keys", "summary", "usage", "group", "flags", "pipelined")
 _FLAGS = {Kind.WRITE: "write", Kind.READ: "readonly", Kind.LOCAL: "stale"}
 
 
@@ -82,6 +83,18 @@ _CONVERTERS: dict[Any, Converter | None] = {
 }
 
 
+def make_declaration(kind: Kind, name: str | None, options: dict[str, Any]) -> Declaration:
+    """Return what a decorator says.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    unknown = ", ".join(sorted(options.keys() - {*_OPTIONS}))
+    if unknown:
+        raise TypeError(f"there is no option {unknown} of a command: {', '.join(_OPTIONS)} are")
+    return Declaration(kind, name, **options)
+
+
 def declare(function: F, declaration: Declaration) -> F:
     """Mark a method as a command; several marks give it several names.
 
@@ -89,10 +102,14 @@ def declare(function: F, declaration: Declaration) -> F:
         TypeError: it cannot be a command.
     """
     if not inspect.isfunction(function):
-        raise TypeError(f"{function!r} is not a method: put finn's decorator below the others")
+        raise TypeError(f"{function!r} is no function: only one can be a command")
     _check(function, declaration.kind)
-    if not _NAME.fullmatch(declaration.name or function.__name__):
-        raise TypeError(f"{declaration.name!r} is no name for a command")
+    _check_options(declaration, function.__qualname__)
+    name = function.__name__ if declaration.name is None else declaration.name
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise TypeError(
+            f"{name!r} is no name for a command: a str of 1 to 64 visible ASCII characters is"
+        )
     setattr(function, _ATTRIBUTE, (declaration, *getattr(function, _ATTRIBUTE, ())))
     return function
 
@@ -135,15 +152,43 @@ def _check(function: Any, kind: Kind) -> None:
         raise TypeError(f"{name} is async: only a local command may wait")
 
 
+def _check_options(declaration: Declaration, where: str) -> None:
+    """Refuse what would be found wrong only by whoever looks at the command's row."""
+    keys, flags = declaration.keys, declaration.flags
+    if keys is not None and not (_is_of(int, keys) and len(keys) == 3):
+        raise TypeError(f"{where}: keys={keys!r} is not (first, last, step), three int")
+    if not _is_of(str, flags):
+        raise TypeError(f"{where}: flags={flags!r} is not a tuple of str")
+    for option in ("summary", "usage", "group"):
+        text = getattr(declaration, option)
+        if not (isinstance(text, str) or (text is None and option != "group")):
+            raise TypeError(f"{where}: {option}={text!r} is not a str")
+
+
+def _is_of(kind: type, values: Any) -> bool:
+    return isinstance(values, (tuple, list)) and all(isinstance(value, kind) for value in values)
+
+
 def _declared(cls: type) -> list[tuple[str, type, tuple[Declaration, ...]]]:
     """List the attributes that are commands, bases first, with the class that says so."""
     found: dict[str, tuple[str, type, tuple[Declaration, ...]]] = {}
     for owner in reversed(cls.__mro__):
         for attribute, value in vars(owner).items():
+            if not inspect.isfunction(value) and _hides_command(value):
+                raise TypeError(
+                    f"{owner.__name__}.{attribute} is a {type(value).__name__}, no function: "
+                    "a command cannot have that decorator"
+                )
             declarations = getattr(value, _ATTRIBUTE, None)
             if declarations:
                 found[attribute] = (attribute, owner, declarations)
     return list(found.values())
+
+
+def _hides_command(value: Any) -> bool:
+    """Whether a decorator has made something of a command that is no function any more."""
+    inner = [getattr(value, name, None) for name in ("__wrapped__", "fget", "func")]
+    return any(hasattr(part, _ATTRIBUTE) for part in (value, *inner))
 
 
 def _build(declaration: Declaration, attribute: str, function: Callable[..., Any]) -> CommandSpec:

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from finn.errors import (
     CommandError,
     FinnError,
+    NotApplied,
     NotLeader,
     NotReady,
     Removed,
@@ -326,8 +327,14 @@ class Dispatch:
             run.fail(refusal)
             return
         node = self._node
-        if node.transactions.watching and not node.transactions.admit(run):
-            return
+        if node.transactions.watching:
+            try:
+                if not node.transactions.admit(run):
+                    return
+            except Exception as e:  # its place would stay open, and all behind it
+                node.log.failure("the keys of a command cannot be told")
+                run.fail(NotApplied(f"ERR internal error: {type(e).__name__}"))
+                return
         node.proposals.add(run, payload, count, run.created)
         node.wake()
 

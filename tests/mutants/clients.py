@@ -397,6 +397,16 @@ CLIENTS = (
         _FAILURE + "watch",
     ),
     mutant(
+        "keys-may-be-anything", "7.7", "finn/signatures.py",
+        "    if keys is not None and not (_is_of(int, keys) and len(keys) == 3):", "    if False:",
+        "tests.test_signatures.OptionTests.test_keys",
+    ),
+    mutant(
+        "write-that-names-no-keys-keeps-its-place", "7.7", "finn/node/dispatch.py",
+        "                run.fail(NotApplied(f\"", "                (NotApplied(f\"",
+        "tests.test_signatures.AdmissionTests.test_keys_that_cannot_be_told",
+    ),
+    mutant(
         "watch-refused-and-forgotten", "7.7", _TRANSACTIONS,
         "        except FinnError:\n            watch.refused = True\n",
         "        except FinnError:\n",
