@@ -11,7 +11,6 @@ from twisted.python.failure import Failure
 
 from finn.errors import FinnError, error_text, printable
 from finn.node.builtin import Raw
-from finn.node.runs import as_deferred
 from finn.resp.replies import encode_error, encode_value
 
 _log = Logger(namespace="finn.node")
@@ -35,6 +34,13 @@ def answer(
         return _encode(value, cmd, resp3)
     later: Deferred[Any] = value
     return later.addCallback(_encode, cmd, resp3).addErrback(_failed, cmd)
+
+
+def as_deferred(value: Any) -> Any:
+    """Return a coroutine as a Deferred, and anything else as it is."""
+    if hasattr(value, "__await__") and not isinstance(value, Deferred):
+        return Deferred.fromCoroutine(value)
+    return value
 
 
 class LateAnswer:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from finn.errors import CommandError, Compacted, OutcomeUnknown
 from finn.node.courtesy import Courtesy
-from finn.node.runs import NOBODY, OpaqueCall, OpaqueRun, Placed, Run, Transaction
-from finn.node.slot import SlotConnection
+from finn.node.runs import OpaqueCall, OpaqueRun, Placed, Run, Transaction
+from finn.node.slot import NOBODY, SlotConnection
 from finn.raft.configuration import Configuration
 from finn.raft.entries import COMMANDS, CONFIGURATION, HEADER_SIZE, Entry
 from finn.resp.commands import UniformCommands
@@ -331,8 +331,9 @@ class Applying:
         if isinstance(run, OpaqueRun):
             value, ok = values[0]
             if ok:
+                call = run.call
                 run.complete_with(value)
-                self.host.expect(run.call, run.created)
+                self.host.expect(call, run.created)
             else:
                 run.fail(CommandError(value))
                 run.drop()

@@ -16,7 +16,8 @@ from finn.errors import (
     UnknownCommand,
 )
 from finn.node.answering import answer
-from finn.node.runs import NOBODY, Nobody, OpaqueRun, Run, Waiter
+from finn.node.runs import OpaqueRun, Run, Waiter
+from finn.node.slot import NOBODY, Nobody
 from finn.options import Consistency
 from finn.raft.core import Role
 from finn.resp.replies import pack_command

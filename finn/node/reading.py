@@ -158,8 +158,9 @@ class Reading(Reads):
         if isinstance(run, Transaction):
             node.transactions.read(run)
         elif isinstance(run, OpaqueRun):
+            call = run.call
             run.complete_with(None)
-            node.host.expect(run.call, run.created)
+            node.host.expect(call, run.created)
         else:
             run.complete(self.execute(run.commands, run.resp3, run.parts, NO_LIMIT)[0])
 

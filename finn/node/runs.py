@@ -264,7 +264,7 @@ class Transaction(Run):
     def ask(self, replies: list[bytes], call: OpaqueCall, value: Any, error: Any = None) -> None:
         """Add the reply of a call while there is room; then what only reads need not be done."""
         data = call.reply_now(value, error if self.room > 0 or call.mutate else _TOO_MUCH)
-        call.early.clear()
+        call.drop()
         if self.room > 0:
             replies.append(data)
             self.room -= len(data)
@@ -336,6 +336,11 @@ class OpaqueCall:
         self.reply: SlotConnection | None = None
         self.early: list[bytes] = []  # what a local command within MULTI replied
 
+    def drop(self) -> None:
+        """Forget what was done: the closures and the Deferred hold the value."""
+        self.early.clear()
+        self.mutate = self.respond = self.result = None
+
     def reply_now(self, value: Any, error: BaseException | None = None) -> bytes:
         """Return the reply as bytes, for EXEC's array."""
         assert self.reply is not None
@@ -397,6 +402,9 @@ class OpaqueCall:
             result.errback(error)
 
 
+_DROPPED = OpaqueCall()  # nobody waits for it
+
+
 class OpaqueRun(Run):
     """One command of an ``IMachine``: its ``respond`` writes the reply into the slot itself."""
 
@@ -418,9 +426,10 @@ class OpaqueRun(Run):
         self.drop()
 
     def drop(self) -> None:
-        """Forget the command, and what was asked for it."""
+        """Forget the command, and what was asked for it: its reply too."""
         self.commands = ()
-        self.call.mutate = self.call.respond = None
+        self.call.drop()
+        self.call = _DROPPED
 
     def _fail(self, error: BaseException) -> None:
         """Answer with an error, and tell the machine."""
@@ -429,22 +438,3 @@ class OpaqueRun(Run):
             slot.fail(error)
         self.call.fail(error)
         self._go_on()
-
-
-def as_deferred(value: Any) -> Any:
-    """Return a coroutine as a Deferred, and anything else as it is."""
-    if hasattr(value, "__await__") and not isinstance(value, Deferred):
-        return Deferred.fromCoroutine(value)
-    return value
-
-
-class Nobody:
-    """Stands for the connection of a command that no client sent."""
-
-    id = 0
-    peer = ""
-    context: Any = None
-    resp3 = False
-
-
-NOBODY = Nobody()

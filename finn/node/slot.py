@@ -117,3 +117,15 @@ class SlotConnection:
     def write_value(self, value: Any) -> None:
         """Reply with a Python value, as the declarative API does."""
         self._write(encode_value(value, self._connection.resp3))
+
+
+class Nobody:
+    """Stands for the connection of a command that no client sent."""
+
+    id = 0
+    peer = ""
+    context: Any = None
+    resp3 = False
+
+
+NOBODY = Nobody()

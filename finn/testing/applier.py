@@ -14,7 +14,7 @@ from zope.interface import implementer
 from finn.declarative import Call, Machine, check_state, check_steps, machine_commands
 from finn.errors import CommandError, UnknownCommand, WrongArity
 from finn.interfaces import IApplier, IMachine
-from finn.node.runs import as_deferred
+from finn.node.answering import as_deferred
 from finn.node.slot import SlotConnection
 from finn.resp.replies import encode_value, parse_reply
 from finn.table import Kind

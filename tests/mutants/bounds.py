@@ -57,6 +57,16 @@ BOUNDS = (
         _EXEC + "replies_of_other_machines",
     ),
     mutant(
+        "values-are-kept-until-a-transaction-ends", "7.8", _RUNS,
+        "        call.drop()\n        if self.room", "        call.early.clear()\n        if self.room",
+        "tests.node.test_kept.KeptTests.test_within_a_transaction",
+    ),
+    mutant(
+        "last-value-of-a-client-is-kept", "7.8", _RUNS,
+        "        self.call.drop()\n        self.call = _DROPPED\n", "        pass\n",
+        "tests.node.test_kept.KeptTests.test_by_a_client_that_sends_nothing_more",
+    ),
+    mutant(
         "local-replies-of-a-transaction-have-no-bound", "7.8", "finn/node/transactions.py",
         "if call.early and room < 0:", "if False:",
         _EXEC + "replies_of_other_machines",

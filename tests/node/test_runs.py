@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import CommandError, NotLeader
 from finn.node.followers import DEEPEST, Followers
-from finn.node.runs import NOBODY, CrowdRead, CrowdRun, OpaqueCall
-from finn.node.slot import SlotConnection
+from finn.node.runs import CrowdRead, CrowdRun, OpaqueCall
+from finn.node.slot import NOBODY, SlotConnection
 from tests.node.test_failure import Slot
 
 
