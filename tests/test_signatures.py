@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 import finn
 from finn.declarative import machine_commands
+from finn.errors import BadMachine
 from finn.machines.kv import KV
+from finn.node.commands import BUILTINS
+from finn.node.service import Node
+from finn.testing.applier import FakeApplier
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
 
@@ -86,6 +91,30 @@ class OptionTests(SynchronousTestCase):
             "Fine", (finn.Machine,), {"x": wraps(finn.read("X")(lambda self, call: 1))}
         )()
         self.assertEqual(machine_commands(machine)[b"X"].run(None), [1])  # type: ignore[misc]
+
+
+class BuiltinTests(SynchronousTestCase):
+    """Commands that the node answers itself."""
+
+    def machine(self, name: str) -> Any:
+        """Return a machine with one command."""
+        return type("Own", (finn.Machine,), {"x": finn.read(name)(lambda self, call: "mine")})
+
+    def test_what_no_client_would_reach(self) -> None:
+        """It is refused, at the start and in a test of the machine alone."""
+        others = {name.decode() for name, builtin in BUILTINS.items() if not builtin.yields}
+        self.assertLessEqual({"PING", "INFO", "SELECT", "MULTI", "RAFTSTATE"}, others)
+        for name in {*others, "RAFTLINK", "info"}:
+            text = f"the node itself answers {name.upper()}: give that command"
+            machine = self.machine(name)
+            self.assertRaisesRegex(BadMachine, text, FakeApplier, machine())
+            self.assertRaisesRegex(BadMachine, text, Node, Clock(), machine())
+
+    def test_what_yields(self) -> None:
+        """The machine's own goes first."""
+        for name in (name.decode() for name, builtin in BUILTINS.items() if builtin.yields):
+            self.assertEqual(FakeApplier(self.machine(name)()).execute(name), b"mine")
+            Node(Clock(), self.machine(name)())
 
 
 class AdmissionTests(SynchronousTestCase):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from finn.errors import CommandError, printable
+from finn.errors import BadMachine, CommandError, printable
+from finn.protocols.connection import MEMBER
 
 BUILTIN = 5  # beside the kinds of ``finn.table.Kind``
 
@@ -103,6 +104,24 @@ class BuiltinTable(dict[bytes, Builtin]):
             return run
 
         return add
+
+
+def check_names(builtins: dict[bytes, Builtin], names: Iterable[bytes]) -> None:
+    """Refuse a machine with commands, upper case, that no client would ever reach.
+
+    Raises:
+        BadMachine: the node answers some of them itself.
+    """
+    taken = [
+        name.decode()
+        for name in names
+        if name == MEMBER or (name in builtins and not builtins[name].yields)
+    ]
+    if taken:
+        raise BadMachine(
+            f"the node itself answers {', '.join(taken)}: give that command of the machine "
+            "another name"
+        )
 
 
 MANY = 1024

@@ -23,7 +23,7 @@ from finn.errors import (
     error_text,
 )
 from finn.node.answering import LateAnswer, answer
-from finn.node.builtin import BUILTIN, Builtin
+from finn.node.builtin import BUILTIN, Builtin, check_names
 from finn.node.crowd import CrowdDispatch
 from finn.node.host import Route
 from finn.node.runs import OpaqueRun, Read, Run, Transaction
@@ -54,6 +54,7 @@ class Dispatch:
         self._node = node
         self._host = node.host
         self._builtins = builtins
+        check_names(builtins, node.host.specs)
         self._table: dict[bytes, Route | Builtin] = {}
         for name, spec in node.host.specs.items():
             route = node.host.route(name)

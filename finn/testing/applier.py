@@ -15,6 +15,8 @@ from finn.declarative import Call, Machine, check_state, check_steps, machine_co
 from finn.errors import CommandError, UnknownCommand, WrongArity
 from finn.interfaces import IApplier, IMachine
 from finn.node.answering import as_deferred
+from finn.node.builtin import check_names
+from finn.node.commands import BUILTINS
 from finn.node.slot import SlotConnection
 from finn.resp.replies import encode_value, parse_reply
 from finn.table import Kind
@@ -70,6 +72,7 @@ class FakeApplier:
         self._call = Call(now, seed, self.log)
         if isinstance(machine, Machine):
             self._specs = machine_commands(machine)
+            check_names(BUILTINS, self._specs)
         elif not IMachine.providedBy(machine):
             raise TypeError(f"{type(machine).__name__} is neither a finn.Machine nor an IMachine")
         check_state(machine)

@@ -58,7 +58,7 @@ BOUNDS = (
     ),
     mutant(
         "values-are-kept-until-a-transaction-ends", "7.8", _RUNS,
-        "        call.drop()\n        if self.room", "        call.early.clear()\n        if self.room",
+        "        call.drop()\n        if self", "        call.early.clear()\n        if self",
         "tests.node.test_kept.KeptTests.test_within_a_transaction",
     ),
     mutant(

@@ -403,17 +403,12 @@ class HidingTests(BuiltinTestCase):
     """A machine's commands and the built-in ones."""
 
     class Machine(Journal):
-        """Has an ECHO and a PING of its own."""
+        """Has an ECHO of its own."""
 
         @finn.local("ECHO")
         def echo(self, call: Any, text: bytes) -> bytes:
             """Answer twice."""
             return text * 2
-
-        @finn.local("PING")
-        def ping(self, call: Any) -> bytes:
-            """Never reached."""
-            return b"mine"
 
     machine = Machine
 
