@@ -25,7 +25,11 @@ class Disabled(FinnError):
 
 
 class CommandError(FinnError):
-    """An error reply for the client: the text is sent as it is, after ``-``."""
+    """An error reply for the client: the text is sent as it is, after ``-``.
+
+    It begins with a word in capitals, as ``ERR`` is. ``TRY`` and ``UNKNOWN`` are finn's own, which
+    clients act upon: ``ERR`` is put before them.
+    """
 
 
 class UnknownCommand(CommandError):
@@ -199,6 +203,14 @@ def printable(data: bytes, limit: int = 128) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+def command_error_text(text: str) -> str:
+    """Return the text of a ``CommandError`` as it is sent: never one that finn's clients act upon.
+
+    They would repeat a write that was done.
+    """
+    return f"ERR {text}" if text.split(None, 1)[:1] in (["TRY"], ["UNKNOWN"]) else text
+
+
 def error_text(error: BaseException) -> str:
     """Return the RESP error text (without ``-``) of an exception.
 
@@ -207,6 +219,8 @@ def error_text(error: BaseException) -> str:
     """
     text = str(error) or type(error).__name__
     text = " ".join(text.splitlines())
-    if isinstance(error, (CommandError, NotApplied, OutcomeUnknown)):
+    if isinstance(error, CommandError):
+        return command_error_text(text)
+    if isinstance(error, (NotApplied, OutcomeUnknown)):
         return text
     return f"ERR {text}"

@@ -49,7 +49,10 @@ class IConnection(Interface):
         """Reply with null."""
 
     def write_error(text: str) -> None:
-        """Reply with an error; the text includes its code, for instance ``ERR``."""
+        """Reply with an error; the text includes its code, for instance ``ERR``.
+
+        ``TRY`` and ``UNKNOWN`` are finn's own, see ``finn.CommandError``.
+        """
 
     def write_raw(data: bytes) -> None:
         """Reply with RESP bytes as they are: exactly one reply."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Any
 
+from finn.errors import command_error_text
 from finn.resp.replies import (
     encode_array_header,
     encode_bulk,
@@ -73,7 +74,7 @@ class SlotConnection:
         if not self.filled:
             self._parts.clear()
             self._open = 1
-            self.write_error(text)
+            self._write(encode_error(text))
 
     def then(self, action: Callable[[], None]) -> None:
         """Call ``action`` once the reply is given."""
@@ -109,7 +110,7 @@ class SlotConnection:
         self._write(null_reply(self._connection.resp3))
 
     def write_error(self, text: str) -> None:
-        self._write(encode_error(text))
+        self._write(encode_error(command_error_text(text)))
 
     def write_raw(self, data: bytes) -> None:
         self._write(data)

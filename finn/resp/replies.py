@@ -10,7 +10,7 @@ from typing import Any
 
 import hiredis
 
-from finn.errors import CommandError, ProtocolError
+from finn.errors import CommandError, ProtocolError, command_error_text
 from finn.resp.values import OK, NullArray, Simple, one_line
 
 MAX_DEPTH = 128
@@ -146,7 +146,7 @@ def _encode_text(value: str) -> bytes:
 
 
 def _encode_command_error(value: CommandError) -> bytes:
-    return encode_error(str(value))
+    return encode_error(command_error_text(str(value)))
 
 
 # Containers are not in the tables: they need to know how deep they are.

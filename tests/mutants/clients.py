@@ -366,6 +366,11 @@ CLIENTS = (
         _PROPOSED + "one_run_taken_back",
     ),
     mutant(
+        "error-of-a-machine-is-a-word-of-finn", "7.6", "finn/errors.py",
+        'in (["TRY"], ["UNKNOWN"]) else text', "in () else text",
+        "tests.node.test_words.WordTests.test_a_write_that_fails_is_run_once",
+    ),
+    mutant(
         "write-in-flight-is-called-withdrawn", "7.6", _PROPOSALS,
         '            batch.fail(OutcomeUnknown("request timed out after it was appended"))',
         "            batch.fail(DeadlinePassed())",
