@@ -61,7 +61,8 @@ class Call:
     """What a command's method is given beside its arguments; one serves all commands of an entry.
 
     Attributes:
-        now: replicated time in ms since 1970: in writes the same on every node; never goes back.
+        now: replicated time in ms since 1970, that of the last entry: in writes the same on every
+            node; never goes back. 0 before the first entry, as in a local command of a fresh node.
         log: the machine's logger.
         name: name of the command that is running, upper case.
         conn: the client's connection in a ``local`` command, None in all others.

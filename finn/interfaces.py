@@ -62,7 +62,9 @@ class IApplier(Interface):
     """What a machine gets with each command."""
 
     log: Logger = Attribute("the machine's logger")
-    now: int = Attribute("replicated time in ms since 1970; equal on every node, never goes back")
+    now: int = Attribute(
+        "replicated time in ms since 1970; equal on every node, never goes back; 0 before an entry"
+    )
     random: Random = Attribute("replicated random source, equal on every node for a command")
 
     def apply(
@@ -98,7 +100,9 @@ class IMachine(Interface):
         they asked to apply is not done; what they did without asking is.
 
         Raises:
-            finn.errors.UnknownCommand: no such command.
+            finn.errors.UnknownCommand: no such command, whatever the state and the arguments: where
+                one that is in the log is unknown, this machine is older than the one that wrote it,
+                and the node ends.
             finn.errors.WrongArity: wrong number of arguments.
             finn.errors.CommandError: any other error reply.
         """

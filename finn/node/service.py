@@ -264,9 +264,10 @@ class Node(MultiService):
 
     def _apply_failed(self, error: BaseException) -> None:
         if isinstance(error, UnknownCommand):
+            other = "" if self.host.declarative else ", or not only names are unknown to it"
             error = StartFailed(
                 f"a committed command is unknown to this machine ({error}): "
-                "it is older than the one that wrote it"
+                f"it is older than the one that wrote it{other}"
             )
         self.fatal(error, unexpected=not isinstance(error, FinnError))
 

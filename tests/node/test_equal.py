@@ -106,6 +106,20 @@ class EqualTests(SynchronousTestCase):
         self.assertIn("older than the one that wrote it", str(computer.failure))
         self.assertEqual(cluster.execute("NOTE", "y"), 2)
 
+    def test_an_imachine_that_knows_a_command_at_times(self) -> None:
+        """It may be what ends the node: the error says so."""
+
+        class Fickle(Hasty):
+            def command(self, applier: Any, conn: Any, cmd: list[bytes]) -> Any:
+                if conn is None:
+                    raise finn.UnknownCommand(cmd[0])
+                return super().command(applier, conn, cmd)
+
+        cluster = self.start(Fickle)
+        Client(cluster, cluster.leader()).send("ADD")
+        cluster.wait_until(lambda: cluster.computers[0].failure)
+        self.assertIn(", or not only names are unknown to it", str(cluster.computers[0].failure))
+
     def test_a_failed_node_serves_nothing(self) -> None:
         """Not even what it still has in memory."""
         cluster = self.start()
