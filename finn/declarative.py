@@ -306,9 +306,8 @@ def local(name: Any = None, /, **options: Any) -> Any:
 def _decorator(kind: Kind, name: Any, options: dict[str, Any]) -> Any:
     if callable(name):
         return declare(name, Declaration(kind, None))
-    declaration = make_declaration(kind, name, options)
 
     def decorate(function: F) -> F:
-        return declare(function, declaration)
+        return declare(function, make_declaration(function, kind, name, options))
 
     return decorate

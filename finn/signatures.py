@@ -83,15 +83,18 @@ _CONVERTERS: dict[Any, Converter | None] = {
 }
 
 
-def make_declaration(kind: Kind, name: str | None, options: dict[str, Any]) -> Declaration:
-    """Return what a decorator says.
+def make_declaration(
+    function: Any, kind: Kind, name: str | None, options: dict[str, Any]
+) -> Declaration:
+    """Return what a decorator says of a function.
 
     Raises:
         TypeError: there is no such option.
     """
     unknown = ", ".join(sorted(options.keys() - {*_OPTIONS}))
     if unknown:
-        raise TypeError(f"there is no option {unknown} of a command: {', '.join(_OPTIONS)} are")
+        where = getattr(function, "__qualname__", function)
+        raise TypeError(f"{where}: there is no option {unknown}, but {', '.join(_OPTIONS)}")
     return Declaration(kind, name, **options)
 
 
@@ -108,7 +111,8 @@ def declare(function: F, declaration: Declaration) -> F:
     name = function.__name__ if declaration.name is None else declaration.name
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise TypeError(
-            f"{name!r} is no name for a command: a str of 1 to 64 visible ASCII characters is"
+            f"{function.__qualname__}: {name!r} is no name for a command: "
+            "a str of 1 to 64 visible ASCII characters is"
         )
     setattr(function, _ATTRIBUTE, (declaration, *getattr(function, _ATTRIBUTE, ())))
     return function

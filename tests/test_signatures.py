@@ -36,7 +36,9 @@ class OptionTests(SynchronousTestCase):
     def test_names(self) -> None:
         """None is the method's own, the empty one is none."""
         for name in ("", b"X", 5, ("A", "B"), "A B"):
-            self.assert_refused(f"{name!r} is no name for a command: a str of 1 to 64", name)
+            self.assert_refused(
+                f"command: {name!r} is no name for a command: a str of 1 to 64", name
+            )
 
     def test_keys(self) -> None:
         """Three integers, in a list too."""
@@ -66,7 +68,7 @@ class OptionTests(SynchronousTestCase):
         """The error names those that there are."""
         for name in ("key", "name", "kind"):
             self.assert_refused(
-                f"there is no option {name} of a command: keys, summary, usage", **{name: 1}
+                f"command: there is no option {name}, but keys, summary", **{name: 1}
             )
 
     def test_other_decorators(self) -> None:
