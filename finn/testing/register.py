@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from finn import plain
 from finn.declarative import Call, Machine, read, write
 from finn.testing.linearizability import Model
+
+if TYPE_CHECKING:
+    from finn.interfaces import IReader, IWriter
 
 Witness = Callable[[int, int, bytes], None]
 
@@ -20,12 +24,21 @@ class Register(Machine):
             no part of the state.
     """
 
-    __slots__ = ("witness",)
-
     def __init__(self, witness: Witness | None = None) -> None:
         self.data: dict[bytes, bytes] = {}
         self.count = 0
         self.chain = 0
+        self.witness = witness
+
+    def snapshot(self, file: IWriter) -> Generator[None, None, None]:
+        """Write all but the witness."""
+        state = {name: value for name, value in vars(self).items() if name != "witness"}
+        return plain.dump(plain.freeze(state), file)
+
+    def restore(self, file: IReader) -> Generator[None, None, None]:
+        """Read it, and keep the witness."""
+        witness = self.witness
+        yield from self._restore(file)
         self.witness = witness
 
     def _written(self, call: Call, operation: bytes, key: bytes, result: bytes) -> None:
