@@ -408,7 +408,8 @@ class Faults:
         if self.removed or not (simulation.all_remember() and simulation.addresses_known()):
             return False  # two that moved at once could not find each other
         others = [c for c in simulation.members() if c.running and c is not victim]
-        if len(others) > 1 and self._random.random() < 0.5:
+        # Two that exchange their addresses find a third, and nobody else would find them.
+        if simulation.fewest_voters() > 2 and others and self._random.random() < 0.5:
             return self._exchange(victim, self._random.choice(others))
         host, _, port = victim.address.partition(":")
         *head, last = host.split(".")
@@ -426,7 +427,7 @@ class Faults:
         return True
 
     def _exchange(self, one: Computer, other: Computer) -> bool:
-        """Stop two members and start each under the address of the other; a third finds both."""
+        """Stop two members and start each under the address of the other."""
         first, second = one.address, other.address
         self._say(f"{first} and {second} exchange their addresses")
         for computer in (one, other):

@@ -248,8 +248,12 @@ class Simulation:
 
     def quorum(self) -> int:
         """Return the majority of the smallest configuration that any running node knows."""
+        return self.fewest_voters() // 2 + 1
+
+    def fewest_voters(self) -> int:
+        """Return the number of voters of that configuration."""
         known = [raft.configuration for raft in self._cores()]
-        return min([c.quorum for c in known if c.members], default=1)
+        return min([len(c.voters) for c in known if c.members], default=1)
 
     # -- the course of a run ------------------------------------------------------------------
 
