@@ -21,6 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from finn.errors import (
+    AGAIN,
     CommandError,
     DeadlinePassed,
     FinnError,
@@ -32,20 +33,6 @@ from finn.options import checked_timeout, split_address
 from finn.protocols.outside import ConnectionGone
 from finn.resp.request import Word, encode_words
 
-# Error replies that say that nothing was applied, and that another try may succeed. They are whole:
-# a machine's own may begin so.
-_AGAIN = frozenset(
-    (
-        "ERR leader not known",
-        "ERR raft not ready",
-        "ERR node is stopping",
-        "ERR node has failed",
-        "ERR server is overloaded, try again later",
-        "ERR max number of clients reached",
-        "ERR request timed out",
-        "raft is already shutdown",
-    )
-)
 # Commands that change the connection, which all requests share.
 _STATEFUL = frozenset(
     b"MULTI EXEC DISCARD WATCH UNWATCH AUTH HELLO QUIT RESET SELECT RAFTLINK".split()
@@ -134,7 +121,7 @@ class ClusterClient:
                 leader = _leader_told(text)
                 if leader is not None:
                     self._finder.hint = leader
-                elif text not in _AGAIN:
+                elif text not in AGAIN:
                     raise
                 self._finder.retire(member)
             if self._finder.hint is None or pause > FIRST_PAUSE:

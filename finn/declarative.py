@@ -165,8 +165,7 @@ def check_state(machine: Any) -> None:
                 f"or '{other} = finn.Machine.{other}' if that fits"
             )
     if cls.snapshot is Machine.snapshot:
-        for owner in owners:
-            _check_class(owner, vars(machine))
+        _check_classes(owners, machine)
         try:
             plain.freeze(vars(machine))
         except TypeError as e:
@@ -190,16 +189,27 @@ def check_steps(steps: Any, name: str) -> Generator[None, None, None] | None:
     )
 
 
-def _check_class(owner: type, state: dict[str, Any]) -> None:
-    """Refuse what a class of a machine keeps beside ``vars(self)``, unless it never changes."""
-    for name, value in vars(owner).items():
+def _check_classes(owners: list[type], machine: Machine) -> None:
+    """Refuse what a machine keeps beside ``vars(self)``, unless it never changes."""
+    if isinstance(machine, _MUTABLE):
+        raise BadMachine(
+            f"{type(machine).__name__} is a container itself, whose content no snapshot holds: "
+            "keep it in an attribute"
+        )
+    found: dict[str, type] = {}
+    for owner in owners:
+        for name in vars(owner):
+            found.setdefault(name, owner)
+    for name, owner in found.items():
+        value = vars(owner)[name]
         where = f"attribute '{name}' of {owner.__name__}"
         if inspect.ismemberdescriptor(value):
             raise BadMachine(
                 f"{where} is in __slots__, where the default snapshot does not look: "
                 "leave __slots__ out, or write snapshot() and restore()"
             )
-        if isinstance(value, _MUTABLE) and not (name in state or _is_constant(owner, name)):
+        kept = name in vars(machine)
+        if isinstance(value, _MUTABLE) and not (kept or _is_constant(owner, name)):
             raise BadMachine(
                 f"{where} is a {type(value).__name__} in the class, which no snapshot holds: "
                 "set it in __init__, or annotate it ClassVar if it never changes"
@@ -207,7 +217,8 @@ def _check_class(owner: type, state: dict[str, Any]) -> None:
 
 
 def _is_constant(owner: type, name: str) -> bool:
-    if name.isupper() or name.startswith("__"):
+    private = f"_{owner.__name__.lstrip('_')}__"  # so Python spells what begins with two
+    if name.removeprefix(private).isupper() or name.startswith("__"):
         return True
     try:
         annotation = inspect.get_annotations(owner).get(name, "")

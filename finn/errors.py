@@ -27,8 +27,9 @@ class Disabled(FinnError):
 class CommandError(FinnError):
     """An error reply for the client: the text is sent as it is, after ``-``.
 
-    It begins with a word in capitals, as ``ERR`` is. ``TRY`` and ``UNKNOWN`` are finn's own, which
-    clients act upon: ``ERR`` is put before them.
+    It begins with a word in capitals, as ``ERR`` is. ``TRY``, ``UNKNOWN`` and texts
+    like ``ERR request timed out`` are finn's own, which clients act upon: ``ERR`` is put before
+    them.
     """
 
 
@@ -203,12 +204,24 @@ def printable(data: bytes, limit: int = 128) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+# Error replies that say that nothing was applied, and that another try may succeed.
+AGAIN = frozenset(
+    (
+        "ERR leader not known",
+        "ERR node has failed",
+        "ERR max number of clients reached",
+        *(kind.reply for kind in (NotReady, Stopping, Removed, Overloaded, DeadlinePassed)),
+    )
+)
+
+
 def command_error_text(text: str) -> str:
     """Return the text of a ``CommandError`` as it is sent: never one that finn's clients act upon.
 
     They would repeat a write that was done.
     """
-    return f"ERR {text}" if text.split(None, 1)[:1] in (["TRY"], ["UNKNOWN"]) else text
+    is_ours = text in AGAIN or text.split(None, 1)[:1] in (["TRY"], ["UNKNOWN"])
+    return f"ERR {text}" if is_ours else text
 
 
 def error_text(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from os import PathLike
 from typing import Any
 
@@ -149,15 +149,24 @@ def _is_name(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Say whether an interface can be reached from this machine only."""
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", host))
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    number = _number(host)
+    return number is not None and number.is_loopback
 
 
 def _is_any(host: str) -> bool:
     """Say whether a host stands for all interfaces of a machine."""
+    number = _number(host)
+    return number is not None and number.is_unspecified
+
+
+def _number(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host).is_unspecified
+        number = ip_address(host)
     except ValueError:
-        return False
+        return None
+    return getattr(number, "ipv4_mapped", None) or number
 
 
 def tcp_description(interface: str, port: int) -> str:
@@ -235,7 +244,7 @@ class NodeOptions:
         if self.listen is not None:
             return self.listen
         host, port = split_address(self.address)
-        return tcp_description(LOOPBACK if host == "localhost" else host, port)
+        return tcp_description(host if _number(host) else LOOPBACK, port)
 
     def _check_own_address(self) -> None:
         """Refuse an address that others cannot dial, or that does not tell where to listen."""

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from finn.errors import CommandError
@@ -191,8 +192,11 @@ def _declared(cls: type) -> list[tuple[str, type, tuple[Declaration, ...]]]:
 
 def _hides_command(value: Any) -> bool:
     """Whether a decorator has made something of a command that is no function any more."""
-    inner = [getattr(value, name, None) for name in ("__wrapped__", "fget", "func")]
-    return any(hasattr(part, _ATTRIBUTE) for part in (value, *inner))
+    names = ["__wrapped__", "fget"]
+    if isinstance(value, cached_property):
+        names.append("func")
+    parts = (value, *(getattr(value, name, None) for name in names))
+    return any(isinstance(getattr(part, _ATTRIBUTE, None), tuple) for part in parts)
 
 
 def _build(declaration: Declaration, attribute: str, function: Callable[..., Any]) -> CommandSpec:

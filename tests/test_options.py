@@ -55,6 +55,9 @@ class CheckTests(SynchronousTestCase):
             (":7481", "tcp:7481:interface=127.0.0.1"),
             (":22399", "tcp:22399:interface=127.0.0.1"),
             ("localhost:22399", "tcp:22399:interface=127.0.0.1"),
+            ("LocalHost.:22399", "tcp:22399:interface=127.0.0.1"),
+            ("[0:0::1]:22399", r"tcp6:22399:interface=0\:0\:\:1"),
+            ("[::ffff:127.0.0.1]:22399", r"tcp6:22399:interface=\:\:ffff\:127.0.0.1"),
             ("127.0.0.2:22399", "tcp:22399:interface=127.0.0.2"),
             ("[::1]:22399", r"tcp6:22399:interface=\:\:1"),
         ):
@@ -74,7 +77,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_every_interface_is_no_address(self) -> None:
         """A leader that others are told to find at 0.0.0.0 is found by each at itself."""
-        for host in ("0.0.0.0", "[::]", "[0:0::0]"):
+        for host in ("0.0.0.0", "[::]", "[0:0::0]", "[::ffff:0.0.0.0]"):
             text = self.refused(address=f"{host}:7481", listen="tcp:7481")
             self.assertIn(f"address '{host}:7481' is every interface", text)
             self.assertIn("--advertise HOST:PORT", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -85,6 +85,28 @@ class OptionTests(SynchronousTestCase):
             above = other(finn.read("X")(lambda self, call: 1))  # type: ignore[arg-type]
             with self.assertRaisesRegex(TypeError, r"Bad.x is a .*, no function: a command cannot"):
                 type("Bad", (finn.Machine,), {"x": above})
+
+    def test_what_is_no_decorator(self) -> None:
+        """A part of a command with an argument given, or an object that has any attribute."""
+
+        class Anything(dict[str, int]):
+            def __getattr__(self, name: str) -> int | None:
+                return self.get(name)
+
+        class Parts(finn.Machine):
+            anything: ClassVar = Anything()
+
+            @finn.write("PUT")
+            def put(self, call: Any, value: bytes) -> bytes:
+                """Return it."""
+                return value
+
+            put_one = functools.partialmethod(put, value=b"1")
+
+        self.assertEqual(list(machine_commands(Parts())), [b"PUT"])
+
+    def test_decorators_that_keep_a_function(self) -> None:
+        """They may stand above."""
 
         def wraps(function: Any) -> Any:
             return functools.wraps(function)(lambda *args: [function(*args)])

@@ -83,11 +83,38 @@ class PlaceTests(SynchronousTestCase):
             more: Final = {"c"}
             nothing = None
             fixed = (1, frozenset([2]))
+            __PRIVATE = {"d": 1}
+
+        class _Child(Constants):
+            __OTHER = ["e"]
 
         check_state(Constants())
+        check_state(_Child())
         for annotation in (ClassVar[dict], Final, "t.ClassVar"):  # type: ignore[type-arg]
             members = {"last": {}, "__annotations__": {"last": annotation}}
             check_state(type("Annotated", (finn.Machine,), members)())
+
+    def test_what_a_class_has_in_place_of_its_base(self) -> None:
+        """Whoever derives from another's machine can say what is constant."""
+
+        class Base(finn.Machine):
+            table: Any = {}
+
+        class Fixed(Base):
+            table = (1,)
+
+        class Constant(Base):
+            table: ClassVar[dict[str, int]] = {}
+
+        for cls in (Fixed, Constant):
+            check_state(cls())
+
+    def test_a_machine_that_is_a_container(self) -> None:
+        """What it contains is no attribute."""
+        for kind in (dict, list, set):
+            self.assert_refused(
+                type("Bag", (finn.Machine, kind), {}), "Bag is a container itself", "attribute"
+            )
 
     def test_what_the_machine_has_of_its_own(self) -> None:
         """A default that ``__init__`` replaces is not where the state is."""
@@ -183,6 +210,18 @@ class MethodTests(SynchronousTestCase):
             self.assertRaisesRegex(TypeError, text, host.restore, BytesIO())
             self.assertRaisesRegex(TypeError, text, fake.restore, b"")
         self.assertEqual(self.flushWarnings(), [])
+
+    def test_the_file_returns_nothing(self) -> None:
+        """Whoever returns what writing returns has written, on a node and in a test."""
+
+        class Short(finn.Machine):
+            def snapshot(self, file: Any) -> Any:
+                return file.write(b"all")
+
+            def restore(self, file: Any) -> None:
+                file.read()
+
+        self.assertEqual(FakeApplier(Short()).snapshot(), b"all")
 
     def test_a_snapshot_that_is_not_written(self) -> None:
         """RAFTSNAPSHOT says so, and the log that it was to replace stays."""

@@ -21,7 +21,6 @@ class Standing:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._has_founded = False  # since this start
 
     @property
     def is_fresh(self) -> bool:
@@ -40,8 +39,7 @@ class Standing:
             self.save_identity().addErrback(self._node.failed)
 
     def new_cluster_id(self) -> int:
-        """Draw the id of a cluster that is founded; the older of two clusters has the lower one."""
-        self._has_founded = True
+        """Draw a cluster id; the older of two clusters has the lower one."""
         return (self._node.wall_ms() << 20 | self._node.random.getrandbits(20)) & (2**63 - 1)
 
     def save_identity(self) -> Deferred[Any]:
@@ -103,17 +101,12 @@ class Standing:
         """A member looked for another node or cluster at this address.
 
         A sole member that a member of an older cluster looks for here was bootstrapped by mistake,
-        on a wiped disk or by ``inmem``: it must not go on as a second cluster of that name. Since
-        it is just being founded it is the younger one, whatever its clock says.
+        on a wiped disk or by ``inmem``: it must not go on as a second cluster of that name.
         """
         raft = self._node.raft
         if raft is None or not self._node.is_member or len(raft.configuration.members) != 1:
             return
-        own = self._node.identity.cluster_id
-        is_older = 0 < hello.cluster_id < own or (
-            self._has_founded and hello.cluster_id not in (0, own)
-        )
-        if hello.kind == "raft" and is_older:
+        if hello.kind == "raft" and 0 < hello.cluster_id < self._node.identity.cluster_id:
             self._node.fatal(
                 StartFailed(
                     f"{hello.address} is a member of an older cluster and looks for its member at "

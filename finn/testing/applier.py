@@ -39,6 +39,13 @@ class FakeClient:
         self.resp3 = resp3
 
 
+class _File(io.BytesIO):
+    """What a snapshot is written to: its ``write`` returns nothing, as that of a node."""
+
+    def write(self, data: Any) -> None:  # type: ignore[override]
+        super().write(data)
+
+
 @implementer(IApplier)
 class FakeApplier:
     """Runs the commands of a machine, of either style, as a cluster of one node would.
@@ -108,7 +115,7 @@ class FakeApplier:
 
     def snapshot(self) -> bytes:
         """Take a snapshot, to its end."""
-        file = io.BytesIO()
+        file = _File()
         _run(check_steps(self.machine.snapshot(file), "snapshot"))
         return file.getvalue()
 

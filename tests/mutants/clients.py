@@ -353,8 +353,8 @@ CLIENTS = (
         also=(
             Edit(
                 "finn/client.py",
-                "elif text not in _AGAIN:",
-                'elif text not in _AGAIN and not text.startswith("UNKNOWN "):',
+                "elif text not in AGAIN:",
+                'elif text not in AGAIN and not text.startswith("UNKNOWN "):',
             ),
         ),
     ),
@@ -367,7 +367,12 @@ CLIENTS = (
     ),
     mutant(
         "error-of-a-machine-is-a-word-of-finn", "7.6", "finn/errors.py",
-        'in (["TRY"], ["UNKNOWN"]) else text', "in () else text",
+        'text.split(None, 1)[:1] in (["TRY"], ["UNKNOWN"])', "False",
+        "tests.node.test_words.WordTests.test_a_write_that_fails_is_run_once",
+    ),
+    mutant(
+        "error-of-a-machine-means-again", "7.6", "finn/errors.py",
+        "is_ours = text in AGAIN or", "is_ours = False or",
         "tests.node.test_words.WordTests.test_a_write_that_fails_is_run_once",
     ),
     mutant(

@@ -231,13 +231,9 @@ MEMBERSHIP = (
     ),
     mutant(
         "mistaken-founder-goes-on", "4.7", "finn/node/standing.py",
-        'if hello.kind == "raft" and is_older:', "if False:",
+        'if hello.kind == "raft" and 0 < hello.cluster_id < self._node.identity.cluster_id:',
+        "if False:",
         _NODE + "a_mistaken_founder_stops",
-    ),
-    mutant(
-        "clock-says-who-founded-first", "4.7", "finn/node/standing.py",
-        "self._has_founded = True", "pass",
-        _NODE + "a_mistaken_founder_whose_clock_is_behind_stops",
     ),
     mutant(
         "one-node-under-two-addresses", "4.7", _CHANGES,

@@ -14,8 +14,19 @@ from finn.errors import CommandError, NotLeader, OutcomeUnknown, error_text
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
 
-WORDS = ("TRY another day", "UNKNOWN to us", "TRY", "UNKNOWN", " TRY  :1")
-OTHERS = ("TRYING hard", "ERR TRY again", "try this", "UNKNOWNS", "WRONGTYPE TRY", "-TRY a")
+WORDS = (
+    "TRY another day", "UNKNOWN to us", "TRY", "UNKNOWN", " TRY  :1", "ERR request timed out",
+    "ERR raft not ready", "raft is already shutdown", "ERR server is overloaded, try again later",
+)  # fmt: skip
+OTHERS = (
+    "TRYING hard",
+    "ERR TRY again",
+    "try this",
+    "UNKNOWNS",
+    "WRONGTYPE TRY",
+    "-TRY a",
+    "ERR request timed out at the bank",
+)
 
 
 class Booking(finn.Machine):
@@ -139,7 +150,7 @@ class WordTests(SynchronousTestCase):
         self.addCleanup(reactor.die, False)
         client = ClusterClient(reactor, [cluster.nodes[0].options.address], timeout=1.0)
         self.addCleanup(client.close)
-        for text in ("TRY another day", "UNKNOWN to us"):
+        for text in ("TRY another day", "UNKNOWN to us", "ERR request timed out"):
             with self.assertRaisesRegex(CommandError, f"^ERR {text}$"):
                 cluster.result(Deferred.fromCoroutine(client.execute("RAISE", text)))
-        self.assertEqual(cluster.machine(cluster.leader()).count, 2)
+        self.assertEqual(cluster.machine(cluster.leader()).count, 3)
