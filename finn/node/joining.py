@@ -306,7 +306,7 @@ class _Doubts:
 
 
 def _is_own(e: Exception) -> bool:
-    """Say whether a connection failed before anything was sent: it tells nothing of the other."""
-    if isinstance(e, (error.TimeoutError, error.TCPTimedOutError)):
-        return False
-    return isinstance(e, (error.DNSLookupError, error.ConnectError))
+    """Say whether asking failed on this machine: it tells nothing of the other."""
+    return isinstance(e, (error.DNSLookupError, error.ConnectBindError)) or (
+        isinstance(e, error.ConnectError) and e.osError in (errno.ENETUNREACH, errno.ENETDOWN)
+    )

@@ -153,6 +153,8 @@ class Links:
             self._incoming[link.peer_id] = link
             if old is not None:
                 old.abort("replaced by a newer link")
+            assert link.peer is not None
+            node.membership.seen(link.peer)
             self._dial(link.peer_id)
         else:
             raft.peer_connected(link.peer_id, now)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from finn.errors import MembershipBusy, MembershipError, NotLeader
+from finn.errors import FinnError, MembershipBusy, MembershipError, NotLeader
 from finn.node.runs import Run, Waiter
 from finn.options import split_address
+from finn.protocols.handshake import PeerHello
 from finn.raft.configuration import Configuration, Member
+from finn.raft.core import Role
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -30,6 +34,7 @@ class Membership:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._removed: set[tuple[int, int]] = set()  # terms and ids, of those removed from here
+        self._correcting: set[int] = set()  # ids whose addresses are being looked at
 
     async def add(self, address: str) -> str:
         """Add the node at ``address`` as a learner; the core promotes it when it has caught up.
@@ -117,14 +122,33 @@ class Membership:
         term = self._require_leader()
         holder = self._members().by_address(address)
         if holder is not None and holder.id != own:
-            # Whoever asks a leader is looked up there; about itself it may be mistaken.
+            # About itself it may be mistaken: only what answers there says that it is not.
+            found = 0
             with suppress(Exception):
-                hello = await node.links.probe(address, PROBE_TIMEOUT)
-                if hello.node_id == holder.id:
-                    holder = None
-            if holder is None:
-                raise MembershipError(f"ERR {address} is where another member is")
+                found = (await node.links.probe(address, PROBE_TIMEOUT)).node_id
+            if found != own:
+                raise MembershipError(f"ERR {address} is where another member is, or was")
         await self._move(own, address, term)
+
+    def seen(self, hello: PeerHello) -> None:
+        """A member made a link to this node; it may not be where this leader looks for it.
+
+        It need not know that, where another one was noted at its address while it was down.
+        """
+        raft = self._node.raft
+        if raft is None or raft.role is not Role.LEADER or hello.node_id in self._correcting:
+            return
+        member = raft.configuration.get(hello.node_id)
+        if member is None or member.address == hello.address:
+            return
+        self._correcting.add(hello.node_id)
+
+        def over(result: Any) -> None:
+            self._correcting.discard(hello.node_id)
+            if isinstance(result, Failure) and not result.check(FinnError):
+                self.log.failure("an address could not be noted", result)
+
+        Deferred.fromCoroutine(self.add(hello.address)).addBoth(over)
 
     async def _move(self, member_id: int, address: str, term: int) -> None:
         def moved(c: Configuration) -> Configuration:

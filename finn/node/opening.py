@@ -45,13 +45,16 @@ class Opening:
         node.lock.acquire()
         in_memory = options.backend is Backend.INMEM
         found = None if in_memory else Identity.load(node.files, options.directory)
-        node.identity = found if found is not None else self._draw()
-        made = node.identity.backend
-        if made != options.backend.value:
+        if found is not None and found.backend != options.backend.value:
+            made = found.backend
             raise DataDirectoryError(
                 f"data directory {options.directory} was made by backend {made}: "
                 f"start with --backend {made}, or choose another --dir"
             )
+        if found is not None and found.cluster_id == 0 and options.join:
+            # It asks to be added, and may have been before, and removed, without knowing of it.
+            found = None
+        node.identity = found or self._draw()
 
     def _draw(self) -> Identity:
         """Draw an id for a new member; ids are never used again."""

@@ -280,8 +280,8 @@ class Snapshotting:
         trusted, until = self._trusted
         if self.is_bad(meta) or (meta.id == trusted and now < until):
             return
-        self._trusted = meta.id, now + TRUST
         reason = await self.store.check(meta)
+        self._trusted = meta.id, now + TRUST
         others = [m.index for m in self.store.snapshots if m.id != meta.id]
         if not reason or self._stopped or len(others) == len(self.store.snapshots):
             return

@@ -105,6 +105,11 @@ MEMBERSHIP = (
         _MOVED + "a_newcomer_is_removed_while_it_is_added",
     ),
     mutant(
+        "newcomer-without-a-cluster-keeps-its-id", "4.4", "finn/node/opening.py",
+        "if found is not None and found.cluster_id == 0 and options.join:", "if False:",
+        _MOVED + "a_newcomer_that_was_removed_before_it_knew",
+    ),
+    mutant(
         "removed-member-moves-back", "4.4", _CHANGES,
         "            if c.get(member_id) is None:\n"
         "                raise _removed_before(address)\n"
@@ -220,7 +225,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "silence-is-an-own-failure", "4.7", "finn/node/joining.py",
-        "isinstance(e, (error.TimeoutError, error.TCPTimedOutError))", "False",
+        "e.osError in (errno.ENETUNREACH, errno.ENETDOWN)", "True",
         _DOUBTS + "whose_names_could_not_be_looked_up",
     ),
     mutant(
@@ -249,8 +254,18 @@ MEMBERSHIP = (
     ),
     mutant(
         "mistaken-leader-takes-an-address", "4.7", _CHANGES,
-        "if hello.node_id == holder.id:", "if False:",
+        "if found != own:", "if False:",
         _MOVED + "a_leader_that_is_mistaken_about_its_address",
+    ),
+    mutant(
+        "silence-is-consent-to-a-move", "4.7", _CHANGES,
+        "if found != own:", "if found and found != own:",
+        _MOVED + "a_leader_that_is_mistaken_about_its_address",
+    ),
+    mutant(
+        "wrong-address-stays", "4.7", "finn/node/links.py",
+        "            node.membership.seen(link.peer)\n", "",
+        _MOVED + "one_whose_address_another_had_meanwhile",
     ),
     mutant(
         "leader-adds-itself-under-another-address", "4.7", _CHANGES,

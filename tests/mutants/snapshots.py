@@ -330,6 +330,14 @@ SNAPSHOTS = (
         _ROTTEN + "the_only_one_stays_until_there_is_another",
     ),
     mutant(
+        "look-that-fails-finds-a-good-snapshot", "5.10", _TAKING,
+        "        reason = await self.store.check(meta)\n"
+        "        self._trusted = meta.id, now + TRUST\n",
+        "        self._trusted = meta.id, now + TRUST\n"
+        "        reason = await self.store.check(meta)\n",
+        _ROTTEN + "a_look_that_fails_tells_nothing",
+    ),
+    mutant(
         "good-snapshot-is-checked-again-and-again", "5.10", _TAKING,
         "if self.is_bad(meta) or (meta.id == trusted and now < until):", "if False:",
         _ROTTEN + "a_receiver_that_is_broken",

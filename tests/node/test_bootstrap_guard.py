@@ -193,6 +193,7 @@ class Doubts(SynchronousTestCase):
             (error.DNSLookupError("Temporary failure in name resolution"), False),
             (error.TimeoutError(), True),
             (error.TCPTimedOutError(errno.ETIMEDOUT, "timed out"), True),
+            (error.getConnectError((errno.ECONNRESET, "taken, and dropped at once")), True),
             (ConnectionGone("lost"), True),
         ):
             doubts = _Doubts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import cycle
 
 from twisted.internet.defer import Deferred
@@ -96,8 +97,30 @@ class MovedMembers(SynchronousTestCase):
         renaming = Deferred.fromCoroutine(node.membership.rename(other))
         self.cluster.advance(3)
         error = self.failureResultOf(renaming, MembershipError).value
-        self.assertEqual(str(error), f"ERR {other} is where another member is")
+        self.assertEqual(str(error), f"ERR {other} is where another member is, or was")
+        self.cluster.crash(self.others[0])  # that it does not answer is no consent
+        renaming = Deferred.fromCoroutine(node.membership.rename(other))
+        self.cluster.advance(3)
+        self.failureResultOf(renaming, MembershipError)
         self.assertEqual(self.noted(self.leader), before)
+
+    def test_one_whose_address_another_had_meanwhile(self) -> None:
+        """It comes back where it always was, and does not know that it was noted elsewhere."""
+        self.start()
+        mover, other = (self.cluster.computers[m] for m in self.others)
+        address = other.address
+        other.kill()
+        for moved in (address, "10.0.9.9:7481"):
+            mover.kill()
+            self.move(mover, moved)
+            mover.start()
+            node_id = mover.node.identity.node_id
+            self.cluster.wait_until(
+                lambda moved=moved, node_id=node_id: self.noted(self.leader)[node_id] == moved  # type: ignore[misc]
+            )
+        self.assertNotEqual(self.noted(self.leader)[other.node.identity.node_id], address)
+        other.start()
+        self.assert_all_known(self.cluster.computers)
 
     def stall(self, member: int) -> list[Client]:
         """Begin a change that takes until ``resume``; return three clients of the leader."""
@@ -193,3 +216,33 @@ class MovedMembers(SynchronousTestCase):
         reply = Client(self.cluster, next_leader).ask(f"RAFTADDPEER {address}")
         self.assertIn(b"was removed from this cluster: restart it with --join", reply)
         self.assertEqual(len(self.noted(next_leader)), 2)
+
+    def test_a_newcomer_that_was_removed_before_it_knew(self) -> None:
+        """Its id would read its own removal in the log; started with --join it has another one."""
+        self.start()
+        computer = self.cluster._build()
+        computer.options.join, computer.options.wait = [], True
+        computer.start()
+        self.cluster.advance(0.5)
+        raft = self.cluster.nodes[self.leader].raft
+        assert raft is not None
+        client = Client(self.cluster, self.leader)
+        client.send(f"RAFTADDPEER {computer.address}")
+        while len(raft.configuration.members) == 3:
+            self.cluster.advance(0.0005)
+        computer.kill()
+        self.assertEqual(computer.node.identity.cluster_id, 0)  # no link of the leader came yet
+        self.cluster.wait_until(lambda: client.received)
+        self.assertEqual(client.ask(f"RAFTREMOVEPEER {computer.address}"), b"+OK\r\n")
+        computer.start()
+        self.cluster.advance(1)
+        term, node_id = raft.current_term, computer.node.identity.node_id
+        reply = client.ask(f"RAFTADDPEER {computer.address}")
+        self.assertIn(b"was removed from this cluster: restart it with --join", reply)
+        computer.kill()
+        address = self.cluster.computers[self.leader].address
+        computer.options = replace(computer.options, join=[address], wait=False)
+        computer.start()
+        self.cluster.wait_until(lambda: computer.node.identity.joined)
+        self.assertNotEqual(computer.node.identity.node_id, node_id)
+        self.assertEqual(raft.current_term, term)

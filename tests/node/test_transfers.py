@@ -141,6 +141,23 @@ class Rotten(SynchronousTestCase):
         self.assertEqual(set(self.cluster.machine(self.member).values), {b"a", b"b"})
         self.assertIsNone(self.cluster.computers[self.leader].failure)
 
+    def test_a_look_that_fails_tells_nothing(self) -> None:
+        """There are too many open files for the moment; the next look finds what is wrong."""
+        meta = self.start()
+        self.files.flip_bit(f"{self.path}/state.bin", 100)
+        check = self.snapshots.store.check
+
+        def fail_once(meta: SnapshotMeta) -> Any:
+            if not self.checks:
+                self.files.fail("open_readonly", 1, errno.EMFILE, 1, meta.id)
+            return check(meta)
+
+        self.patch(self.snapshots.store, "check", fail_once)
+        self.sent()
+        self.assertEqual(self.checks, [meta.id, meta.id])
+        self.flushLoggedErrors()
+        self.assert_caught_up()
+
     def test_it_is_replaced(self) -> None:
         """What was flipped, cut short, lost, or cannot be read, is set aside for a new one."""
         for keeps_log in (False, True):
@@ -216,7 +233,7 @@ class Rotten(SynchronousTestCase):
         meta = self.start()
         self.files.fail("open_readonly", error=errno.EMFILE, times=5, path=meta.id)
         self.sent()
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)  # each look between two transfers
         self.assert_caught_up()
         self.assertEqual([m.id for m in self.snapshots.store.snapshots], [meta.id])
 
