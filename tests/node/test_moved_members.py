@@ -234,6 +234,7 @@ class MovedMembers(SynchronousTestCase):
         self.assertEqual(computer.node.identity.cluster_id, 0)  # no link of the leader came yet
         self.cluster.wait_until(lambda: client.received)
         self.assertEqual(client.ask(f"RAFTREMOVEPEER {computer.address}"), b"+OK\r\n")
+        self.cluster.advance(10)  # nobody tells it any more
         computer.start()
         self.cluster.advance(1)
         term, node_id = raft.current_term, computer.node.identity.node_id
