@@ -148,7 +148,17 @@ class Membership:
             if isinstance(result, Failure) and not result.check(FinnError):
                 self.log.failure("an address could not be noted", result)
 
-        Deferred.fromCoroutine(self.add(hello.address)).addBoth(over)
+        Deferred.fromCoroutine(self._correct(hello.node_id, hello.address)).addBoth(over)
+
+    async def _correct(self, member_id: int, address: str) -> None:
+        """Note where a member is, if it answers there and not this leader or another one."""
+        term = self._require_leader()
+        found = 0
+        with suppress(Exception):
+            found = (await self._node.links.probe(address, PROBE_TIMEOUT)).node_id
+        if found == member_id:
+            await self._move(member_id, address, term)
+            self.log.info("node {address} is known by its address again", address=address)
 
     async def _move(self, member_id: int, address: str, term: int) -> None:
         def moved(c: Configuration) -> Configuration:

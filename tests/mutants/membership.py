@@ -244,6 +244,7 @@ MEMBERSHIP = (
         "one-node-under-two-addresses", "4.7", _CHANGES,
         "        if member is not None:\n            await", "        if False:\n            await",
         _NODE + "a_node_that_moved_is_one_member",
+        also=(Edit("finn/node/links.py", "            node.membership.seen(link.peer)\n", ""),),
     ),
     mutant(
         "two-members-under-one-address", "4.7", "finn/raft/configuration.py",
@@ -261,6 +262,11 @@ MEMBERSHIP = (
         "silence-is-consent-to-a-move", "4.7", _CHANGES,
         "if found != own:", "if found and found != own:",
         _MOVED + "a_leader_that_is_mistaken_about_its_address",
+    ),
+    mutant(
+        "member-is-where-it-says", "4.7", _CHANGES,
+        "if found == member_id:", "if True:",
+        _MOVED + "one_that_is_mistaken_about_its_address",
     ),
     mutant(
         "wrong-address-stays", "4.7", "finn/node/links.py",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
+from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -247,3 +249,17 @@ class MovedMembers(SynchronousTestCase):
         self.cluster.wait_until(lambda: computer.node.identity.joined)
         self.assertNotEqual(computer.node.identity.node_id, node_id)
         self.assertEqual(raft.current_term, term)
+
+    def test_one_that_is_mistaken_about_its_address(self) -> None:
+        """It is not there, but one that waits to be added: nobody is moved, or added."""
+        self.start()
+        other = self.cluster._build()
+        other.options.join, other.options.wait = [], True
+        other.start()
+        self.cluster.advance(0.5)
+        before = self.noted(self.leader)
+        member = self.cluster.nodes[self.others[0]].identity.node_id
+        hello: Any = SimpleNamespace(node_id=member, address=other.address)
+        self.cluster.nodes[self.leader].membership.seen(hello)
+        self.cluster.advance(5)
+        self.assertEqual(self.noted(self.leader), before)
