@@ -33,6 +33,14 @@ class MovedMembers(SynchronousTestCase):
         computer.move(address)
         computer.options.join = []
 
+    def waiting(self) -> Computer:
+        """Start one more node, which waits to be added."""
+        computer = self.cluster._build()
+        computer.options.join, computer.options.wait = [], True
+        computer.start()
+        self.cluster.advance(0.5)
+        return computer
+
     def noted(self, member: int) -> dict[int, str]:
         """Return the addresses that a node knows, by id."""
         raft = self.cluster.nodes[member].raft
@@ -175,10 +183,7 @@ class MovedMembers(SynchronousTestCase):
         """It is added twice at once, and removed as soon as it is there."""
         for gap in (0.005, 0.015, 0.025, 0.035, 0.045):
             self.start(size=5)
-            computer = self.cluster._build()
-            computer.options.join, computer.options.wait = [], True
-            computer.start()
-            self.cluster.advance(0.5)
+            computer = self.waiting()
             clients = self.stall(self.others[0])
             for client in clients[:2]:
                 client.send(f"RAFTADDPEER {computer.address}")
@@ -222,10 +227,7 @@ class MovedMembers(SynchronousTestCase):
     def test_a_newcomer_that_was_removed_before_it_knew(self) -> None:
         """Its id would read its own removal in the log; started with --join it has another one."""
         self.start()
-        computer = self.cluster._build()
-        computer.options.join, computer.options.wait = [], True
-        computer.start()
-        self.cluster.advance(0.5)
+        computer = self.waiting()
         raft = self.cluster.nodes[self.leader].raft
         assert raft is not None
         client = Client(self.cluster, self.leader)
@@ -253,10 +255,7 @@ class MovedMembers(SynchronousTestCase):
     def test_one_that_is_mistaken_about_its_address(self) -> None:
         """It is not there, but one that waits to be added: nobody is moved, or added."""
         self.start()
-        other = self.cluster._build()
-        other.options.join, other.options.wait = [], True
-        other.start()
-        self.cluster.advance(0.5)
+        other = self.waiting()
         before = self.noted(self.leader)
         member = self.cluster.nodes[self.others[0]].identity.node_id
         hello: Any = SimpleNamespace(node_id=member, address=other.address)
