@@ -117,17 +117,13 @@ class Membership:
         Raises:
             FinnError: it is not noted, or not known to be.
         """
-        node = self._node
-        own = node.identity.node_id
+        own = self._node.identity.node_id
         term = self._require_leader()
         holder = self._members().by_address(address)
-        if holder is not None and holder.id != own:
-            # About itself it may be mistaken: only what answers there says that it is not.
-            found = 0
-            with suppress(Exception):
-                found = (await node.links.probe(address, PROBE_TIMEOUT)).node_id
-            if found != own:
-                raise MembershipError(f"ERR {address} is where another member is, or was")
+        displaces = holder is not None and holder.id != own
+        # About itself it may be mistaken: only what answers there says that it is not.
+        if displaces and not await self._answers(own, address):
+            raise MembershipError(f"ERR {address} is where another member is, or was")
         await self._move(own, address, term)
 
     def seen(self, hello: PeerHello) -> None:
@@ -153,12 +149,16 @@ class Membership:
     async def _correct(self, member_id: int, address: str) -> None:
         """Note where a member is, if it answers there and not this leader or another one."""
         term = self._require_leader()
-        found = 0
-        with suppress(Exception):
-            found = (await self._node.links.probe(address, PROBE_TIMEOUT)).node_id
-        if found == member_id:
+        if await self._answers(member_id, address):
             await self._move(member_id, address, term)
             self.log.info("node {address} is known by its address again", address=address)
+
+    async def _answers(self, member_id: int, address: str) -> bool:
+        """Whether that member is found at an address; silence and errors are nobody."""
+        with suppress(Exception):
+            hello = await self._node.links.probe(address, PROBE_TIMEOUT)
+            return hello.node_id == member_id
+        return False
 
     async def _move(self, member_id: int, address: str, term: int) -> None:
         def moved(c: Configuration) -> Configuration:

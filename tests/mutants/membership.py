@@ -255,17 +255,17 @@ MEMBERSHIP = (
     ),
     mutant(
         "mistaken-leader-takes-an-address", "4.7", _CHANGES,
-        "if found != own:", "if False:",
+        "if displaces and not await self._answers(own, address):", "if False:",
         _MOVED + "a_leader_that_is_mistaken_about_its_address",
     ),
     mutant(
         "silence-is-consent-to-a-move", "4.7", _CHANGES,
-        "if found != own:", "if found and found != own:",
+        "== member_id\n        return False", "== member_id\n        return True",
         _MOVED + "a_leader_that_is_mistaken_about_its_address",
     ),
     mutant(
         "member-is-where-it-says", "4.7", _CHANGES,
-        "if found == member_id:", "if True:",
+        "if await self._answers(member_id, address):", "if True:",
         _MOVED + "one_that_is_mistaken_about_its_address",
     ),
     mutant(
