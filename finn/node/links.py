@@ -153,8 +153,6 @@ class Links:
             self._incoming[link.peer_id] = link
             if old is not None:
                 old.abort("replaced by a newer link")
-            assert link.peer is not None
-            node.membership.seen(link.peer)
             self._dial(link.peer_id)
         else:
             raft.peer_connected(link.peer_id, now)
@@ -208,6 +206,10 @@ class Links:
         for link in list(self._all):
             link.close()
         return gatherResults(stopping)
+
+    def hellos(self) -> list[PeerHello]:
+        """Return what the peers say of themselves that have a link to this node."""
+        return [link.peer for link in self._incoming.values() if link.peer is not None]
 
     def note_progress(self, now: float) -> None:
         """Tell the core which peers take what is sent to them (called before its clock ticks)."""

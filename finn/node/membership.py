@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT = 2.0
 # How often a change that has to wait for another one is tried again, seconds.
 RETRY = 0.05
+# After addresses were corrected, or could not be, the next look, seconds: of an id that two nodes
+# have, as one's data was copied, there is no right one.
+CORRECTION_REST = 5.0
 
 
 class Membership:
@@ -34,7 +38,7 @@ class Membership:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._removed: set[tuple[int, int]] = set()  # terms and ids, of those removed from here
-        self._correcting: set[int] = set()  # ids whose addresses are being looked at
+        self._next_look = 0.0
 
     async def add(self, address: str) -> str:
         """Add the node at ``address`` as a learner; the core promotes it when it has caught up.
@@ -80,8 +84,10 @@ class Membership:
             raise _removed_before(address)
         holder = self._members().by_address(address)
         if holder is not None:
+            if any(linked.node_id == holder.id for linked in node.links.hellos()):
+                raise _left(address)
             # A wiped disk or an inmem restart: the old id is gone for ever, remove it first.
-            await self._remove(holder.id, term)
+            await self._remove(holder.id, term, address)
 
         def added(c: Configuration) -> Configuration:
             if (term, hello.node_id) in self._removed:
@@ -126,32 +132,44 @@ class Membership:
             raise MembershipError(f"ERR {address} is where another member is, or was")
         await self._move(own, address, term)
 
-    def seen(self, hello: PeerHello) -> None:
-        """A member made a link to this node; it may not be where this leader looks for it.
+    def look(self) -> None:
+        """Correct the addresses of members that are linked, but noted elsewhere (twice a second).
 
-        It need not know that, where another one was noted at its address while it was down.
+        They need not know that, this leader neither, where another one was noted at its address
+        while it was down. An older move of a member that was made after a newer one ends here, too.
         """
-        raft = self._node.raft
-        if raft is None or raft.role is not Role.LEADER or hello.node_id in self._correcting:
+        node = self._node
+        raft = node.raft
+        if raft is None or raft.role is not Role.LEADER or node.now() < self._next_look:
             return
-        member = raft.configuration.get(hello.node_id)
-        if member is None or member.address == hello.address:
+        if raft.configuration.index > raft.commit_index:
             return
-        self._correcting.add(hello.node_id)
+        wrong = [h for h in node.links.hellos() if self._is_misplaced(h.node_id, h.address)]
+        if not (wrong or self._is_misplaced(node.identity.node_id, node.options.address)):
+            return
+        self._next_look = inf
 
         def over(result: Any) -> None:
-            self._correcting.discard(hello.node_id)
+            self._next_look = node.now() + CORRECTION_REST
             if isinstance(result, Failure) and not result.check(FinnError):
                 self.log.failure("an address could not be noted", result)
 
-        Deferred.fromCoroutine(self._correct(hello.node_id, hello.address)).addBoth(over)
+        Deferred.fromCoroutine(self._correct(wrong)).addBoth(over)
 
-    async def _correct(self, member_id: int, address: str) -> None:
-        """Note where a member is, if it answers there and not this leader or another one."""
+    def _is_misplaced(self, member_id: int, address: str) -> bool:
+        member = self._members().get(member_id)
+        return member is not None and member.address != address
+
+    async def _correct(self, wrong: list[PeerHello]) -> None:
+        """Note where members are that answer there, and not this leader or another one."""
+        node = self._node
         term = self._require_leader()
-        if await self._answers(member_id, address):
-            await self._move(member_id, address, term)
-            self.log.info("node {address} is known by its address again", address=address)
+        for hello in wrong:
+            if await self._answers(hello.node_id, hello.address):
+                await self._move(hello.node_id, hello.address, term)
+                self.log.info("node {address} is known by its address again", address=hello.address)
+        if self._is_misplaced(node.identity.node_id, node.options.address):
+            await self.rename(node.options.address)
 
     async def _answers(self, member_id: int, address: str) -> bool:
         """Whether that member is found at an address; silence and errors are nobody."""
@@ -168,8 +186,10 @@ class Membership:
 
         await self._change(moved, term)
 
-    async def _remove(self, member_id: int, term: int) -> None:
+    async def _remove(self, member_id: int, term: int, only_at: str | None = None) -> None:
         def removed(c: Configuration) -> Configuration:
+            if only_at is not None and self._is_misplaced(member_id, only_at):
+                raise _left(only_at)  # while this change waited
             return c.without(member_id)
 
         await self._change(removed, term, lambda: self._removed.add((term, member_id)))
@@ -226,6 +246,10 @@ class Membership:
         node.proposals.wait_for(entry, run, node.now())
         node.wake()
         await waiter.deferred
+
+
+def _left(address: str) -> MembershipError:
+    return MembershipError(f"ERR the member known at {address} lives elsewhere: try again")
 
 
 def _removed_before(address: str) -> MembershipError:

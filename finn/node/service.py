@@ -313,6 +313,7 @@ class Node(MultiService):
         self.host.expire(before)
         self.forwarding.leader_known()
         self.links.poll()
+        self.membership.look()
         self.snapshots.check()
         if self.proposals.queued:
             self.wake()  # what waits for a leader's name does not wait for ever

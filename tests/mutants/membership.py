@@ -244,7 +244,7 @@ MEMBERSHIP = (
         "one-node-under-two-addresses", "4.7", _CHANGES,
         "        if member is not None:\n            await", "        if False:\n            await",
         _NODE + "a_node_that_moved_is_one_member",
-        also=(Edit("finn/node/links.py", "            node.membership.seen(link.peer)\n", ""),),
+        also=(Edit("finn/node/service.py", "        self.membership.look()\n", ""),),
     ),
     mutant(
         "two-members-under-one-address", "4.7", "finn/raft/configuration.py",
@@ -265,13 +265,35 @@ MEMBERSHIP = (
     ),
     mutant(
         "member-is-where-it-says", "4.7", _CHANGES,
-        "if await self._answers(member_id, address):", "if True:",
+        "if await self._answers(hello.node_id, hello.address):", "if True:",
         _MOVED + "one_that_is_mistaken_about_its_address",
     ),
     mutant(
-        "wrong-address-stays", "4.7", "finn/node/links.py",
-        "            node.membership.seen(link.peer)\n", "",
+        "wrong-address-stays", "4.7", "finn/node/service.py",
+        "        self.membership.look()\n", "",
         _MOVED + "one_whose_address_another_had_meanwhile",
+        _MOVED + "one_that_is_linked_is_corrected",
+        _MOVED + "all_come_back_with_one_noted_elsewhere",
+    ),
+    mutant(
+        "leader-stays-noted-elsewhere", "4.7", _CHANGES,
+        "            await self.rename(node.options.address)\n", "            pass\n",
+        _MOVED + "a_leader_that_is_noted_elsewhere",
+    ),
+    mutant(
+        "newcomer-removes-one-that-is-linked", "4.7", _CHANGES,
+        "                raise _left(address)\n", "                pass\n",
+        _MOVED + "a_newcomer_where_a_linked_member_is_noted",
+    ),
+    mutant(
+        "removed-though-it-moved-away", "4.7", _CHANGES,
+        "if only_at is not None and self._is_misplaced(member_id, only_at):", "if False:",
+        _MOVED + "one_that_moved_away_meanwhile_is_not_removed",
+    ),
+    mutant(
+        "address-corrected-without-rest", "4.7", _CHANGES,
+        "self._next_look = node.now() + CORRECTION_REST", "self._next_look = 0.0",
+        _MOVED + "one_id_at_two_addresses",
     ),
     mutant(
         "leader-adds-itself-under-another-address", "4.7", _CHANGES,

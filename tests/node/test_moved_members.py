@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
+from math import inf
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import MembershipError, NotLeader
+from finn.node.membership import CORRECTION_REST
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
 from tests.node.support import Client, Journal
@@ -259,6 +262,107 @@ class MovedMembers(SynchronousTestCase):
         before = self.noted(self.leader)
         member = self.cluster.nodes[self.others[0]].identity.node_id
         hello: Any = SimpleNamespace(node_id=member, address=other.address)
-        self.cluster.nodes[self.leader].membership.seen(hello)
+        membership = self.cluster.nodes[self.leader].membership
+        membership._next_look = inf  # it would be put right
+        correcting = Deferred.fromCoroutine(membership._correct([hello]))
         self.cluster.advance(5)
+        self.assertIsNone(self.successResultOf(correcting))
         self.assertEqual(self.noted(self.leader), before)
+
+    def note(self, member: int, address: str) -> None:
+        """Have the leader note a member somewhere, and correct nothing for now."""
+        node = self.cluster.nodes[self.leader]
+        assert node.raft is not None
+        node.membership._next_look = inf
+        node_id = self.cluster.nodes[member].identity.node_id
+        moving = node.membership._move(node_id, address, node.raft.current_term)
+        moved = Deferred.fromCoroutine(moving)
+        self.cluster.wait_until(lambda: moved.called)
+        self.successResultOf(moved)
+        self.assertEqual(self.noted(self.leader)[node_id], address)
+
+    def correct(self) -> None:
+        self.cluster.nodes[self.leader].membership._next_look = 0.0
+        self.cluster.advance(1)
+
+    def test_one_that_is_linked_is_corrected(self) -> None:
+        """Its link was made before there was this leader, or before it was noted elsewhere."""
+        self.start()
+        before = self.noted(self.leader)
+        self.note(self.others[0], "10.0.0.77:7481")
+        self.correct()
+        self.assertEqual(self.noted(self.leader), before)
+
+    def test_a_leader_that_is_noted_elsewhere(self) -> None:
+        """It was chosen by those that it dialled; clients are sent to where it is noted."""
+        self.start()
+        before = self.noted(self.leader)
+        self.note(self.leader, "10.0.0.77:7481")
+        self.correct()
+        self.assertEqual(self.noted(self.leader), before)
+
+    def test_all_come_back_with_one_noted_elsewhere(self) -> None:
+        """Whoever leads then: all know it by its address, and their clients find it."""
+        self.start()
+        other = self.others[1]
+        address = self.cluster.computers[other].address
+        self.note(other, "10.0.0.77:7481")
+        for member in range(3):
+            self.cluster.crash(member)
+        for computer in self.cluster.computers:
+            computer.start()
+        self.cluster.wait_until(lambda: any(c.leads for c in self.cluster.computers), 60)
+        self.assert_all_known(self.cluster.computers)
+        leader = self.cluster.leader()
+        if leader != other:
+            reply = Client(self.cluster, leader).ask(f"RAFTTRANSFER {address}")
+            self.assertEqual(reply, b"+OK\r\n")
+            self.cluster.wait_until(lambda: self.cluster.computers[other].leads)
+        self.cluster.advance(1)
+        for member in {*range(3)} - {other}:
+            reply = Client(self.cluster, member).ask("PUT c 3")
+            self.assertEqual(reply, b"-TRY %s\r\n" % address.encode())
+
+    def test_a_newcomer_where_a_linked_member_is_noted(self) -> None:
+        """That is elsewhere: it is no wiped disk, and not removed for the newcomer."""
+        self.start()
+        computer = self.waiting()
+        self.note(self.others[0], computer.address)
+        client = Client(self.cluster, self.leader)
+        reply = client.ask(f"RAFTADDPEER {computer.address}")
+        text = f"-ERR the member known at {computer.address} lives elsewhere: try again\r\n"
+        self.assertEqual(reply, text.encode())
+        self.correct()
+        self.assertEqual(client.ask(f"RAFTADDPEER {computer.address}"), b"+OK\r\n")
+        self.assert_all_known(self.cluster.computers)
+
+    def test_one_that_moved_away_meanwhile_is_not_removed(self) -> None:
+        """A newcomer is there now, but the member's own change came first."""
+        self.start()
+        node = self.cluster.nodes[self.leader]
+        assert node.raft is not None
+        before = self.noted(self.leader)
+        member = self.cluster.nodes[self.others[0]].identity.node_id
+        removal = node.membership._remove(member, node.raft.current_term, "10.0.0.77:7481")
+        removing = Deferred.fromCoroutine(removal)
+        self.cluster.advance(1)
+        self.failureResultOf(removing, MembershipError)
+        self.assertEqual(self.noted(self.leader), before)
+
+    def test_one_id_at_two_addresses(self) -> None:
+        """A directory was copied: the members are not changed with each of their links."""
+        self.start()
+        original, copy = self.cluster.computers[self.others[0]], self.cluster._build()
+        copy.options.join = []
+        original.kill()
+        copy.files = original.files.power_cut(Random(1))
+        original.files.dead = False
+        original.start()
+        self.cluster.advance(3)
+        raft = self.cluster.computers[self.leader].node.raft
+        assert raft is not None
+        before = raft.configuration.index
+        copy.start()
+        self.cluster.advance(60)
+        self.assertLess(before, raft.configuration.index)  # it is noticed, and logged
+        self.assertLessEqual(raft.configuration.index, before + 2 * 60 / CORRECTION_REST)
