@@ -149,14 +149,14 @@ class Snapshotting:
         if newest is None and not applying.commands_applied:
             self._taking.errback(CommandError("ERR Nothing new to snapshot"))
             return
-        meta = SnapshotMeta(
-            applying.last_applied, applying.last_term, applying.last_time,
-            applying.configuration, machine=node.host.name, version=node.host.version,
-        )  # fmt: skip
-        self.log.info("starting snapshot up to {index}", index=meta.index)
         bytes_applied = applying.bytes_applied
-        sink = self._sink = self.store.create(meta)
         try:
+            meta = SnapshotMeta(
+                applying.last_applied, applying.last_term, applying.last_time,
+                applying.configuration, machine=node.host.name, version=node.host.version,
+            )  # fmt: skip
+            self.log.info("starting snapshot up to {index}", index=meta.index)
+            sink = self._sink = self.store.create(meta)
             steps = node.host.snapshot(sink)
         except Disabled:
             self.disabled = True

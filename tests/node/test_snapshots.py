@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import finn
-from finn.errors import CorruptLog, DiskFailed, NotReady
+from finn.errors import CommandError, CorruptLog, DiskFailed, NotReady
 from finn.interfaces import SnapshotMeta
 from finn.machines.kv import KV
 from finn.node import applying, snapshotting, transfers
@@ -352,6 +352,21 @@ class SnapshotTests(SynchronousTestCase):
             else:
                 self.assertLess(slices, 5)
                 cluster.execute("SET", "key0", "more")
+
+    def test_a_machine_that_cannot_be_noted(self) -> None:
+        """Whatever fails before the machine writes, the next snapshot can be taken."""
+        self.put("a")
+        node = self.node(self.member)
+        for target, name in (
+            (node.host.machine, "snapshot_version"), (node.snapshots.store, "create"),
+        ):  # fmt: skip
+            broken = self.patch(target, name, "1.0")
+            with self.assertRaisesRegex(CommandError, "ERR snapshot failed"):
+                self.take(self.member)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError, TypeError)), 1)
+            self.assertFalse(node.snapshots.in_progress)
+            broken.restore()
+        self.take(self.member)
 
     # -- what comes from the leader -----------------------------------------------------------
 
