@@ -130,32 +130,42 @@ class Machine:
 
 
 def machine_commands(machine: Machine) -> dict[bytes, CommandSpec]:
-    """Return the commands of a machine by name, upper case; ``run`` is the bound method."""
-    return {
-        name: dataclasses.replace(
-            spec,
-            run=getattr(machine, attribute),
-            pipelined=spec.pipelined and MethodType(spec.pipelined, machine),
-        )
-        for name, (attribute, spec) in type(machine).__finn_commands__.items()
-    }
+    """Return the commands of a machine by name, upper case; ``run`` is the bound method.
+
+    Raises:
+        BadMachine: in place of a method the machine has a value of that name.
+    """
+    commands = {}
+    for name, (attribute, spec) in type(machine).__finn_commands__.items():
+        run = getattr(machine, attribute)
+        if not callable(run):
+            raise BadMachine(
+                f"{type(machine).__name__}: attribute {attribute!r} hides the command "
+                f"{name.decode()}: rename one of them"
+            )
+        pipelined = spec.pipelined and MethodType(spec.pipelined, machine)
+        commands[name] = dataclasses.replace(spec, run=run, pipelined=pipelined)
+    return commands
 
 
 def check_state(machine: Any) -> None:
-    """Find out at start whether a machine's snapshots can hold its state, as far as can be seen.
+    """Find out at start, as far as can be seen, what only a snapshot or a command would tell.
 
     Args:
         machine: of either style.
 
     Raises:
-        BadMachine: they cannot; the text names the attribute or method.
+        BadMachine: it cannot be run, or its snapshots cannot hold its state; the text names the
+            attribute or method.
     """
     cls = type(machine)
+    _check_name(machine)
     for name in _SNAPSHOTS:
-        method = getattr(machine, name, None)
-        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-            raise BadMachine(f"{cls.__name__}.{name} is async: make it a generator, or plain")
+        _check_method(machine, name, ("file",), "a generator, or plain")
     if not isinstance(machine, Machine):
+        _check_method(machine, "command", ("applier", "conn", "cmd"), "plain")
+        if inspect.isgeneratorfunction(machine.command):
+            raise BadMachine(f"{cls.__name__}.command is a generator: make it plain")
         return
     owners = [owner for owner in cls.__mro__ if owner not in Machine.__mro__]
     for name, other in (_SNAPSHOTS, _SNAPSHOTS[::-1]):
@@ -187,6 +197,34 @@ def check_steps(steps: Any, name: str) -> Generator[None, None, None] | None:
         f"{name}() returned a {type(steps).__name__}: it is to {how} the file that it is given, "
         "and return nothing, or be a generator"
     )
+
+
+def _check_name(machine: Any) -> None:
+    """Refuse what cannot be kept with a snapshot, or compared with what was."""
+    where = type(machine).__name__
+    name = getattr(machine, "machine_name", where)
+    if not (isinstance(name, str) and name):
+        raise BadMachine(f"{where}.machine_name must be a str that is not empty, not {name!r}")
+    version = getattr(machine, "snapshot_version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise BadMachine(
+            f"{where}.snapshot_version must be a whole number, 0 or more, not {version!r}"
+        )
+
+
+def _check_method(machine: Any, name: str, parameters: tuple[str, ...], forms: str) -> None:
+    """Refuse what is no method that can be called, or one that nobody would await."""
+    method: Any = getattr(machine, name, None)
+    where = f"{type(machine).__name__}.{name}"
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise BadMachine(f"{where} is async: make it {forms}")
+    try:
+        # Not that of what a decorator wraps: it may take other arguments.
+        inspect.signature(method, follow_wrapped=False).bind(*parameters)
+    except TypeError:
+        raise BadMachine(f"{where} is no method that takes {', '.join(parameters)}") from None
+    except ValueError:
+        pass  # one written in C, which does not tell
 
 
 def _check_classes(owners: list[type], machine: Machine) -> None:

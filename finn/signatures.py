@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, partialmethod, singledispatchmethod
 from typing import Any, TypeVar
 
 from finn.errors import CommandError
@@ -179,7 +179,7 @@ def _declared(cls: type) -> list[tuple[str, type, tuple[Declaration, ...]]]:
     found: dict[str, tuple[str, type, tuple[Declaration, ...]]] = {}
     for owner in reversed(cls.__mro__):
         for attribute, value in vars(owner).items():
-            if not inspect.isfunction(value) and _hides_command(value):
+            if not inspect.isfunction(value) and _hides_command(cls, value):
                 raise TypeError(
                     f"{owner.__name__}.{attribute} is a {type(value).__name__}, no function: "
                     "a command cannot have that decorator"
@@ -190,13 +190,20 @@ def _declared(cls: type) -> list[tuple[str, type, tuple[Declaration, ...]]]:
     return list(found.values())
 
 
-def _hides_command(value: Any) -> bool:
+def _hides_command(cls: type, value: Any) -> bool:
     """Whether a decorator has made something of a command that is no function any more."""
     names = ["__wrapped__", "fget"]
-    if isinstance(value, cached_property):
+    if isinstance(value, (cached_property, singledispatchmethod)) or (
+        # A part of a command hides none that has a name of its own.
+        isinstance(value, (partial, partialmethod)) and not _has_member(cls, value.func)
+    ):
         names.append("func")
     parts = (value, *(getattr(value, name, None) for name in names))
     return any(isinstance(getattr(part, _ATTRIBUTE, None), tuple) for part in parts)
+
+
+def _has_member(cls: type, value: Any) -> bool:
+    return any(value is member for owner in cls.__mro__ for member in vars(owner).values())
 
 
 def _build(declaration: Declaration, attribute: str, function: Callable[..., Any]) -> CommandSpec:

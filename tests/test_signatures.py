@@ -79,6 +79,9 @@ class OptionTests(SynchronousTestCase):
             classmethod,
             property,
             functools.cached_property,
+            functools.singledispatchmethod,
+            lambda function: functools.partialmethod(function, x=1),
+            lambda function: functools.partial(function, x=1),
         ):
             with self.assertRaisesRegex(TypeError, "is no function: only one can be a command"):
                 finn.read("X")(other(lambda self, call: 1))  # type: ignore[arg-type]
@@ -103,7 +106,31 @@ class OptionTests(SynchronousTestCase):
 
             put_one = functools.partialmethod(put, value=b"1")
 
-        self.assertEqual(list(machine_commands(Parts())), [b"PUT"])
+        class Child(Parts):
+            put_two = functools.partialmethod(Parts.put, value=b"2")
+
+        for cls in (Parts, Child):
+            self.assertEqual(list(machine_commands(cls())), [b"PUT"])
+
+    def test_attributes_that_hide_a_command(self) -> None:
+        """The state and the method have one name: no command would be run, and nobody told."""
+        for decorator in (finn.write, finn.read, finn.local):
+            for value in (0, None, 5, {}, b"x"):
+
+                class Hidden(finn.Machine):
+                    def __init__(self, value: Any = value) -> None:
+                        self.count = value
+
+                    @decorator("Tally")
+                    def count(self, call: Any) -> None: ...  # type: ignore[no-redef]
+
+                for start in (FakeApplier, lambda machine: Node(Clock(), machine)):
+                    with self.assertRaises(BadMachine) as caught:
+                        start(Hidden())
+                    self.assertEqual(
+                        str(caught.exception),
+                        "Hidden: attribute 'count' hides the command TALLY: rename one of them",
+                    )
 
     def test_decorators_that_keep_a_function(self) -> None:
         """They may stand above."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from io import BytesIO
 from typing import Any, ClassVar, Final
@@ -143,6 +144,50 @@ class PlaceTests(SynchronousTestCase):
         check_state(Own())
 
 
+class NameTests(SynchronousTestCase):
+    """What a snapshot is kept under has a form in which it can be kept, and compared."""
+
+    def machines(self, **members: Any) -> list[Any]:
+        """Return machines of both styles with these attributes."""
+
+        def nothing(*args: Any) -> None: ...
+
+        opaque = {"command": nothing, "snapshot": nothing, "restore": nothing, **members}
+        return [
+            type("Declared", (finn.Machine,), members)(),
+            implementer(finn.IMachine)(type("Opaque", (), opaque))(),
+        ]
+
+    def assert_refused(self, text: str, **members: Any) -> None:
+        """Check that no machine of either style is started, and one line says why."""
+        for machine in self.machines(**members):
+            for start in (FakeApplier, lambda machine: Host(machine, self.fail)):
+                with self.assertRaises(BadMachine) as caught:
+                    start(machine)
+                where = type(machine).__name__
+                self.assertEqual(str(caught.exception), f"{where}.{text}")
+
+    def test_versions(self) -> None:
+        """They are counted."""
+        for version in ("1.0", "2", None, 1.5, -2, True):
+            self.assert_refused(
+                f"snapshot_version must be a whole number, 0 or more, not {version!r}",
+                snapshot_version=version,
+            )
+        for version in (0, 7):
+            for machine in self.machines(snapshot_version=version):
+                self.assertEqual(Host(machine, self.fail).version, version)
+
+    def test_names(self) -> None:
+        """They are texts."""
+        for name in (4, "", None, b"name"):
+            self.assert_refused(
+                f"machine_name must be a str that is not empty, not {name!r}", machine_name=name
+            )
+        for machine in self.machines(machine_name="x", snapshot_version=1):
+            self.assertEqual(Host(machine, self.fail).name, "x")
+
+
 class MethodTests(SynchronousTestCase):
     """``snapshot`` and ``restore`` that do nothing would lose everything at the next restart."""
 
@@ -176,6 +221,74 @@ class MethodTests(SynchronousTestCase):
         for start in (FakeApplier, lambda machine: Host(machine, self.fail)):
             with self.assertRaisesRegex(BadMachine, "Opaque.restore is async"):
                 start(Opaque())
+
+    def test_those_that_cannot_be_called(self) -> None:
+        """A snapshot is taken hours later, when the log has grown."""
+
+        def at_once(self: Any, file: Any) -> None: ...
+
+        def without(self: Any) -> None: ...
+
+        def with_more(self: Any, file: Any, more: Any) -> None: ...
+
+        def named(self: Any, *, file: Any) -> None: ...
+
+        for wrong in (without, with_more, named, 4, None):
+            text = "Bad.snapshot is no method that takes file"
+            self.assert_refused(text, snapshot=wrong, restore=at_once)
+            text = "Bad.restore is no method that takes file"
+            self.assert_refused(text, snapshot=at_once, restore=wrong)
+
+    def test_those_that_can_be_called(self) -> None:
+        """What takes more, or is wrapped, or cannot tell."""
+
+        def optional(self: Any, file: Any, more: Any = None) -> None: ...
+
+        def without(self: Any) -> None: ...
+
+        @functools.wraps(without)
+        def wrapped(*args: Any) -> None: ...
+
+        class Untold:
+            """As some that are written in C."""
+
+            @property
+            def __signature__(self) -> Any:
+                raise ValueError
+
+            def __call__(self, file: Any) -> None: ...
+
+        for method in (optional, wrapped, Untold()):
+            check_state(type("Good", (finn.Machine,), {"snapshot": method, "restore": method})())
+
+    def test_the_command_of_the_other_style(self) -> None:
+        """Every client would get an internal error."""
+
+        def at_once(self: Any, file: Any) -> None: ...
+
+        async def later(self: Any, applier: Any, conn: Any, cmd: Any) -> None: ...
+
+        def lazily(self: Any, applier: Any, conn: Any, cmd: Any) -> Any:
+            yield
+
+        def short(self: Any, applier: Any, cmd: Any) -> None: ...
+
+        def fine(self: Any, *args: Any) -> None: ...
+
+        for command, text in (
+            (later, "Opaque.command is async: make it plain"),
+            (lazily, "Opaque.command is a generator: make it plain"),
+            (short, "Opaque.command is no method that takes applier, conn, cmd"),
+            (None, "Opaque.command is no method that takes applier, conn, cmd"),
+            (fine, ""),
+        ):
+            methods = {"snapshot": at_once, "restore": at_once, "command": command}
+            machine = implementer(finn.IMachine)(type("Opaque", (), methods))()
+            for start in (FakeApplier, lambda machine: Host(machine, self.fail)):
+                if text:
+                    self.assertRaisesRegex(BadMachine, text, start, machine)
+                else:
+                    start(machine)
 
     def test_one_without_the_other(self) -> None:
         """What one writes the other cannot read, unless the class says that it can."""

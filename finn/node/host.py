@@ -75,7 +75,7 @@ class Route:
         self.low = spec.min_args + 1
         self.high = NO_LIMIT if spec.max_args < 0 else spec.max_args + 1
         self.convert = spec.convert
-        self.run: Callable[..., Any] = spec.run or _marker
+        self.run: Callable[..., Any] = _marker if spec.run is None else spec.run
         self.spec = spec
         self.name = spec.name
 
