@@ -79,6 +79,9 @@ def addresses(text: str) -> list[str]:
             split_address(address)
         except ValueError as error:
             raise ValueError(f"--join: {error}") from None
+    if not found:
+        # As of a variable that is not set: the node would found a cluster of its own.
+        raise ValueError(f"--join {text!r} names nobody: give ADDR[,ADDR...], or leave it out")
     return found
 
 

@@ -37,6 +37,9 @@ EXIT_FAILED = 1
 #: Open files beside those of clients: links, the log's files, connections that are not admitted.
 OTHER_FILES = 256
 
+#: What says in one line what is wrong with options, or with a machine.
+_REFUSED = (OSError, FinnError, ValueError)
+
 #: twistd reads up to 100 bytes from its child, the first two are a code.
 MAX_STATUS_BYTES = 98
 
@@ -63,7 +66,9 @@ def make_service(
     try:
         check_endpoint(reactor, options["listen"])
         machine = load_machine(options["machine"])
-        node = make_node(reactor, machine, options.node_options)
+        # A machine is looked at, and may do in ``__getattr__`` whatever it likes.
+        with _step(f"machine {options['machine']} cannot be run", but=_REFUSED):
+            node = make_node(reactor, machine, options.node_options)
         service = FinnService(node, reactor, options)
         if options["http"] is not None:
             service.add_site(*options["http"])
@@ -112,13 +117,15 @@ def load_machine(name: str) -> Any:
 
 
 @contextmanager
-def _step(failed: str) -> Iterator[None]:
+def _step(failed: str, but: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
     """Raise what the user's code raises as a ValueError of one line."""
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, but):
+            raise
         raise ValueError(f"{failed}: {told(error)}") from None
 
 

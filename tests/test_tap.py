@@ -178,6 +178,9 @@ class OptionsTests(TapCase):
             (["--consistency", "best"], "--consistency"),
             (["--loglevel", "loud"], "quiet, warning, notice, verbose, debug"),
             (["--join", "nonsense"], "has no port"),
+            (["--join", ","], "--join ',' names nobody"),
+            (["--join", ""], "--join '' names nobody"),
+            (["--join", ":1", "--join", " , "], "names nobody"),
             (["--heartbeat", "500"], "three heartbeats"),
             (["--snapshot-bytes", "lots"], "64mb"),
             (["--max-clients", "-1"], "--max-clients"),
@@ -427,6 +430,25 @@ def __getattr__(name):
             options = self.parse("--machine", f"{self.module}:{name}")
             error = self.assertRaises(SystemExit, launch.make_service, options, self.reactor)
             self.assertIn(words, str(error.code))
+            self.assertEqual(len(str(error.code).splitlines()), 1)
+
+    def test_machines_that_cannot_be_looked_at_are_refused_in_one_line(self) -> None:
+        """Their ``__getattr__`` is asked for what may be there."""
+        self.write(
+            f"{self.module}_getattr.py",
+            "import finn\n\n\nclass Declared(finn.Machine):\n    def __init__(self):\n"
+            "        self.d = {}\n\n    def __getattr__(self, name):\n"
+            "        return self.d[name]\n\n\nclass Opaque:\n    def __getattr__(self, name):\n"
+            "        return self.d[name]\n",
+        )
+        for name, words in (
+            ("Declared", "cannot be run: KeyError: '"),
+            ("Opaque", "cannot be run: RecursionError: maximum recursion depth exceeded"),
+        ):
+            options = self.parse("--machine", f"{self.module}_getattr:{name}")
+            error = self.assertRaises(SystemExit, launch.make_service, options, self.reactor)
+            self.assertIn(words, str(error.code))
+            self.assertIn(f"({self.module}_getattr.py, line ", str(error.code))
             self.assertEqual(len(str(error.code).splitlines()), 1)
 
     def test_failure_at_start_ends_the_process(self) -> None:
