@@ -68,6 +68,19 @@ class PackagingTests(SynchronousTestCase):
         result = run("-c", code)
         self.assertEqual((result.stdout.strip(), result.stderr), ("[]", ""))
 
+    def test_without_docstrings(self) -> None:
+        """A node can be made, and a machine tested, where Python drops docstrings and asserts."""
+        code = (
+            "from twisted.internet.task import Clock\n"
+            "from finn.machines.kv import KV\n"
+            "from finn.node.service import Node\n"
+            "from finn.testing.applier import FakeApplier\n"
+            "Node(Clock(), KV())\n"
+            "print(FakeApplier(KV()).execute('INCR', 'n'))"
+        )
+        result = run("-OO", "-c", code)
+        self.assertEqual((result.stdout.strip(), result.stderr), ("1", ""))
+
     def test_public_names_are_found(self) -> None:
         """``dir`` and ``help`` show those too that are imported when they are asked for."""
         for module in (finn, finn.testing):

@@ -74,7 +74,7 @@ class Builtin:
         self.low = low
         self.high = high
         self.run = run
-        self.summary = (run.__doc__ or "").strip().splitlines()[0]
+        self.summary = (run.__doc__ or "").strip().partition("\n")[0]
         self.usage = usage
         self.group = group
         self.before_auth = before_auth
