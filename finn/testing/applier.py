@@ -137,9 +137,10 @@ class FakeApplier:
             call.conn = self.client
         args: list[Any] = cmd[1:]
         value = spec.run(call, *(args if spec.convert is None else spec.convert(args)))
-        value = as_deferred(value)
-        if isinstance(value, Deferred):
-            return value.addCallback(self._as_seen)
+        if spec.kind is Kind.LOCAL:  # the others may not wait
+            value = as_deferred(value)
+            if isinstance(value, Deferred):
+                return value.addCallback(self._as_seen)
         return self._as_seen(value)
 
     def _as_seen(self, value: Any) -> Any:

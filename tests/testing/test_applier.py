@@ -43,6 +43,16 @@ class Declared(finn.Machine):
         """Fail."""
         return 1 / 0
 
+    @finn.write
+    def put_off(self, call: finn.Call) -> Any:
+        """Promise what only a local command may."""
+        return self.wait
+
+    @finn.read
+    def look_later(self, call: finn.Call) -> Any:
+        """Promise it, too."""
+        return self.wait
+
     wait: Any = None
 
 
@@ -128,6 +138,13 @@ class DeclaredTests(SynchronousTestCase):
         self.assertNoResult(result)
         self.applier.machine.wait.callback(True)
         self.assertEqual(self.successResultOf(result), [b"127.0.0.1:50000", 1])
+
+    def test_other_commands_may_not_wait(self) -> None:
+        """A Deferred is no reply, as on a node."""
+        self.applier.machine.wait = Deferred()
+        for name in ("PUT_OFF", "LOOK_LATER"):
+            with self.assertRaisesRegex(TypeError, "a Deferred cannot be a reply"):
+                self.applier.execute(name)
 
     def test_snapshots(self) -> None:
         """From one machine to another."""
