@@ -230,10 +230,10 @@ def error_text(error: BaseException) -> str:
     This is the only place where exceptions become replies. An error that is not finn's gives
     ``ERR`` and its text, on one line.
     """
-    text = str(error) or type(error).__name__
-    text = " ".join(text.splitlines())
+    text = " ".join(str(error).splitlines())
     if isinstance(error, CommandError):
-        return command_error_text(text)
+        return command_error_text(text)  # an empty one, too, as where it is returned
+    text = text or type(error).__name__
     if isinstance(error, (NotApplied, OutcomeUnknown)):
         return text
     return f"ERR {text}"

@@ -387,7 +387,11 @@ class Node(MultiService):
             self._ready.fire(self)
 
     def status(self) -> dict[str, Any]:
-        """Return the figures of RAFTSTATS, INFO and /metrics by name, once it was started."""
+        """Return the figures of RAFTSTATS, INFO and /metrics by name.
+
+        Raises:
+            NotReady: it was not started.
+        """
         return status_of(self)
 
     # -- for its parts ------------------------------------------------------------------------

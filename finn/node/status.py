@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from finn.errors import NotReady
 from finn.node.stopping import ending
 
 if TYPE_CHECKING:
@@ -83,7 +84,13 @@ def original_stats(node: Node) -> dict[str, str]:
 
 
 def status_of(node: Node) -> dict[str, Any]:
-    """Return all figures: the original's first, then ours."""
+    """Return all figures: the original's first, then ours.
+
+    Raises:
+        NotReady: the node was not started.
+    """
+    if not hasattr(node, "identity"):
+        raise NotReady("ERR node was not started")
     status: dict[str, Any] = dict(original_stats(node))
     for key, value in status.items():
         if value.isdigit():

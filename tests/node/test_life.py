@@ -47,6 +47,11 @@ class LifeTests(SynchronousTestCase):
         with self.assertRaisesRegex(StartFailed, "make another one to start it again"):
             self.node.startService()
 
+    def test_it_has_no_status_before(self) -> None:
+        """It says so, in one of the errors that it documents."""
+        with self.assertRaisesRegex(NotReady, "^ERR node was not started$"):
+            Node(Clock(), KV()).status()
+
     def test_every_stop_waits_for_the_end(self) -> None:
         """Also one that comes when another is under way; the parent's, say."""
         fired: list[str] = []

@@ -135,6 +135,15 @@ class WordTests(SynchronousTestCase):
         """They write errors, too."""
         self.assert_told(self.client(Opaque), "ASKED", "APPLIED", "RESPONDED", "WRITTEN")
 
+    def test_nothing(self) -> None:
+        """An error without a text is one all the same, raised or returned."""
+        client = self.client(Booking)
+        for name in (b"RAISE", b"GIVE", b"READ", b"HERE"):
+            client.transport.clear()
+            client.protocol.dataReceived(b"*2\r\n$%d\r\n%b\r\n$0\r\n\r\n" % (len(name), name))
+            self.cluster.advance(0.1)
+            self.assertEqual(client.received, b"-ERR\r\n", name)
+
     def test_what_finn_says(self) -> None:
         """It is what clients act upon, also where a machine passes it on."""
         self.assertEqual(error_text(NotLeader(":7481")), "TRY :7481")
