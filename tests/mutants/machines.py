@@ -13,6 +13,29 @@ _TOGETHER = "tests.node.test_together.TogetherTests.test_"
 _STRINGS = "finn/machines/strings.py"
 
 MACHINES = (
+    # 6.5
+    mutant(
+        "state-hides-its-command", "6.5", "finn/declarative.py",
+        "        if not callable(run):", "        if False:",
+        "tests.test_signatures.OptionTests.test_attributes_that_hide_a_command",
+    ),
+    mutant(
+        "dispatched-command-is-dropped", "6.5", "finn/signatures.py",
+        "isinstance(value, (cached_property, singledispatchmethod))",
+        "isinstance(value, cached_property)",
+        "tests.test_signatures.OptionTests.test_other_decorators",
+    ),
+    mutant(
+        "part-of-no-command-is-dropped", "6.5", "finn/signatures.py",
+        "isinstance(value, (partial, partialmethod)) and not _has_member(cls, value.func)", "False",
+        "tests.test_signatures.OptionTests.test_other_decorators",
+    ),
+    mutant(
+        "error-has-two-texts", "6.5", "finn/errors.py",
+        '    text = " ".join(str(error).splitlines())\n',
+        '    text = " ".join((str(error) or type(error).__name__).splitlines())\n',
+        "tests.node.test_words.WordTests.test_nothing",
+    ),
     # 6.7
     mutant(
         "machine-sees-its-own-clock", "6.7", _HOST,
@@ -123,6 +146,33 @@ MACHINES = (
         "            raise UnknownCommand(name)\n        return route",
         "            return next(iter(self._routes.values()))\n        return route",
         _NODE + "a_committed_command_nobody_knows_stops_the_node",
+    ),
+    mutant(
+        "command-that-nobody-awaits", "7.5", "finn/declarative.py",
+        "        if inspect.isgeneratorfunction(machine.command):", "        if False:",
+        "tests.test_state.MethodTests.test_the_command_of_the_other_style",
+    ),
+    mutant(
+        "failed-look-at-a-machine-says-nothing", "7.5", "finn/launch.py",
+        """with _step(f"machine {options['machine']} cannot be run", but=_REFUSED):""",
+        "with suppress(ValueError):",
+        "tests.test_tap.LaunchTests"
+        ".test_machines_that_cannot_be_looked_at_are_refused_in_one_line",
+    ),
+    mutant(
+        "commands-of-no-docstring", "7.5", "finn/node/builtin.py",
+        """.strip().partition("\\n")[0]""", ".strip().splitlines()[0]",
+        "tests.test_packaging.PackagingTests.test_without_docstrings",
+    ),
+    mutant(
+        "tested-write-may-wait", "7.5", "finn/testing/applier.py",
+        "        if spec.kind is Kind.LOCAL:  # the others may not wait\n", "        if True:\n",
+        "tests.testing.test_applier.DeclaredTests.test_other_commands_may_not_wait",
+    ),
+    mutant(
+        "status-of-nobody", "7.5", "finn/node/status.py",
+        '    if not hasattr(node, "identity"):', "    if False:",
+        "tests.node.test_life.LifeTests.test_it_has_no_status_before",
     ),
     mutant(
         "failed-node-serves-on", "7.5", "finn/node/driver.py",

@@ -204,6 +204,11 @@ MEMBERSHIP = (
         _NODE + "only_the_first_of_the_list_founds",
     ),
     mutant(
+        "join-of-nobody-founds", "4.7", "finn/flags.py",
+        "    if not found:\n", "    if False:\n",
+        "tests.test_tap.OptionsTests.test_bad_values_are_refused_in_one_line",
+    ),
+    mutant(
         "wiped-first-node-founds-again", "4.7", "finn/node/joining.py",
         "                    if await self._has_cluster(address):", "                    if False:",
         _NODE + "a_wiped_first_node_joins_its_cluster",

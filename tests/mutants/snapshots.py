@@ -16,6 +16,7 @@ _BUGS = "tests.raft.test_bugs.SnapshotBugTests.test_"
 _PAPER = "tests.raft.test_paper.InstallSnapshotTests.test_"
 _METHODS = "tests.test_state.MethodTests.test_"
 _PLACES = "tests.test_state.PlaceTests.test_"
+_NAMES = "tests.test_state.NameTests.test_"
 _NODE = "tests.node.test_snapshots.SnapshotTests.test_"
 _ROTTEN = "tests.node.test_transfers.Rotten.test_"
 _FILES = "tests.storage.test_snapshots.SnapshotStoreTests.test_"
@@ -207,6 +208,36 @@ SNAPSHOTS = (
         "compacted-entries-are-waited-for", "5.7", "finn/raft/replication.py",
         "self._raft.out.want_snapshot(pr.peer)", "pass",
         _PAPER + "sent_when_the_log_is_compacted",
+    ),
+    mutant(
+        "snapshot-that-cannot-be-noted-is-never-over", "5.7", _TAKING,
+        "        except BaseException as e:\n"
+        '            self.log.failure("the machine failed to write a snapshot")\n'
+        '            self._abort(CommandError(f"ERR snapshot failed: {e}"))\n'
+        "            return\n        self._write(steps, sink, bytes_applied)\n",
+        "        except BaseException as e:\n"
+        '            self.log.failure("the machine failed to write a snapshot")\n'
+        "            if self._sink is None:\n                raise\n"
+        '            self._abort(CommandError(f"ERR snapshot failed: {e}"))\n'
+        "            return\n        self._write(steps, sink, bytes_applied)\n",
+        _NODE + "a_machine_that_cannot_be_noted",
+    ),
+    mutant(
+        "any-version-is-noted", "5.7", _DECLARATIVE,
+        "    if not isinstance(version, int) or isinstance(version, bool) or version < 0:",
+        "    if False:",
+        _NAMES + "versions",
+    ),
+    mutant(
+        "any-name-is-noted", "5.7", _DECLARATIVE,
+        "    if not (isinstance(name, str) and name):", "    if False:",
+        _NAMES + "names",
+    ),
+    mutant(
+        "snapshot-takes-no-file", "5.7", _DECLARATIVE,
+        "inspect.signature(method, follow_wrapped=False).bind(*parameters)", "pass",
+        _METHODS + "those_that_cannot_be_called",
+        _METHODS + "the_command_of_the_other_style",
     ),
     # 5.8
     mutant(
