@@ -85,6 +85,7 @@ class Opening:
         if identity.cluster_id == 0:
             self._check_fresh(node.store.last_index > 1 or node.store.state.term > 1)
             identity.address = node.options.address
+        self._check_whole()
         amnesic = self._is_amnesic()
         await node.standing.save_identity()
         if ending(node) is not None:
@@ -168,6 +169,19 @@ class Opening:
         node.identity = self._draw()
         return node.identity
 
+    def _check_whole(self) -> None:
+        """Refuse a log that lacks what no crash takes; amnesia is for what was not synced.
+
+        Invariant: whoever was a member knows a term. Term and vote are synced with their names, at
+        every level, before that is noted; without them it would vote twice in a term.
+        """
+        node = self._node
+        identity = node.identity
+        if identity.removed:
+            return  # it never votes
+        if identity.joined and node.store.state.term == 0:
+            raise CorruptLog(node.options.directory, 0, "the log is missing, and with it the vote")
+
     def _is_amnesic(self) -> bool:
         """Say whether this node may have forgotten what it acknowledged (DESIGN section 4)."""
         node = self._node
@@ -179,11 +193,6 @@ class Opening:
             store.dropped_tail,
             level.name.lower(),
         )
-        is_member = node.identity.joined and not node.identity.removed
-        if is_member and not amnesic and store.state.term == store.last_index == 0:
-            # No crash does that: whoever was a member knows a term. It would vote as if it had
-            # never acknowledged anything.
-            raise CorruptLog(node.options.directory, 0, "the log is missing")
         if amnesic:
             self.log.warn(
                 "this node may have forgotten writes it acknowledged: "

@@ -303,8 +303,14 @@ ELECTIONS = (
     ),
     mutant(
         "lost-log-is-not-noticed", "7.1", "finn/node/opening.py",
-        "if is_member and not amnesic and", "if False and",
+        "if identity.joined and node.store.state.term == 0:", "if False:",
         _MISSING + "the_log",
+    ),
+    mutant(
+        "lost-vote-is-cured", "7.1", "finn/node/opening.py",
+        "        if identity.removed:\n            return  # it never votes",
+        "        if identity.removed or (identity.weak and not identity.clean):\n            return",
+        _MISSING + "the_vote_at_a_power_loss",
     ),
     mutant(
         "lost-node-json-is-a-fresh-start", "7.1", "finn/node/opening.py",

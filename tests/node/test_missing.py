@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.errors import CorruptLog, DataDirectoryError
 from finn.options import Durability
 from finn.storage.identity import Identity
+from finn.storage.records import SEGMENT_HEADER_SIZE
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
 from tests.node.support import Client, Journal
@@ -64,18 +65,30 @@ class MissingTests(SynchronousTestCase):
         computer.files.makedirs("data/log")
         self.assert_refuses(computer, CorruptLog, "the log is missing")
 
-    def test_the_log_at_a_power_loss(self) -> None:
-        """Where writes are not synced it may be lost: the node is brought up to date."""
-        self.start(size=3)
-        computer = self.cluster.computers[1]
-        self.cluster.crash(1)
-        self.cluster.crash(2)
+    def lose_power(self, computer: Computer) -> None:
+        """Leave traces of a power loss in a run whose writes were not synced."""
         computer.options.durability = Durability.LOW
         identity = Identity.load(computer.files, "data")
         assert identity is not None
         identity.weak, identity.clean, identity.boot_id = True, False, "before"
         identity.save()
+
+    def test_the_vote_at_a_power_loss(self) -> None:
+        """It is synced at every level: no power loss explains it, and no leader brings it back."""
+        computer = self.start(size=3)
+        self.lose_power(computer)
         computer.files.rmtree("data/log")
+        computer.files.makedirs("data/log")
+        self.assert_refuses(computer, CorruptLog, "the log is missing")
+
+    def test_the_entries_at_a_power_loss(self) -> None:
+        """Where writes are not synced they may be lost: the node is brought up to date."""
+        self.start(size=3)
+        computer = self.cluster.computers[1]
+        self.cluster.crash(1)
+        self.cluster.crash(2)
+        self.lose_power(computer)
+        computer.files.open("data/log/00000001.log").truncate(SEGMENT_HEADER_SIZE)
         for computer in self.cluster.computers:
             computer.start()
         self.cluster.wait_until(self.cluster.settled)
