@@ -80,15 +80,17 @@ async def _close_storage(node: Node) -> None:
     await node.snapshots.stop()  # a restore, too
     await node.opened  # or what it opens next would stay open
     clean = node.failure is None
+    end = None
     if node.store_open:
+        end = await _end_of_log(node)
         try:
             await node.store.close()
         except Exception as e:
             if clean:  # else it was said already why
                 node.log.error("closing the log failed: {error}", error=str(e))
             clean = False
-    if clean and node.store_open and node.failure is None:
-        node.identity.stopped_cleanly()
+    if clean and end is not None and node.failure is None:
+        node.identity.stopped_cleanly(*end)
         try:
             await node.standing.save_identity()
         except Exception as e:
@@ -96,6 +98,23 @@ async def _close_storage(node: Node) -> None:
     if node.snapshot_disk is not node.disk:
         await _quietly(node.snapshot_disk.stop())
     await _quietly(node.disk.stop())
+
+
+async def _end_of_log(node: Node) -> tuple[int, int] | None:
+    """Return index and term of the last entry, term 0 without one; None if it cannot be read.
+
+    It is the store that is asked: the core may hold what the store was never given.
+    """
+    store = node.store
+    if store.last_index < store.first_index:
+        return store.last_index, 0
+    try:
+        entries = await store.read(store.last_index, 1)
+    except Exception as e:
+        if node.failure is None:  # else it was said already why
+            node.log.error("reading the end of the log failed: {error}", error=str(e))
+        return None
+    return entries[0].index, entries[0].term
 
 
 async def _quietly(deferred: Any) -> None:

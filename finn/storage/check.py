@@ -101,6 +101,7 @@ def _fastlog(files: IFiles, directory: str, path: str) -> Iterator[str]:
         if notice:
             yield f"{FAULT}{notice.replace('dropped', 'a start will drop')}"
     yield from _gap(files, directory, image)
+    yield from _lost(files, directory, image)
 
 
 def _describe(image: LogImage) -> Iterator[str]:
@@ -131,6 +132,14 @@ def _gap(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
     base = image.segments[0].base_index
     if base > reached:
         yield f"{FAULT}the log begins behind entry {base}, no snapshot reaches so far"
+
+
+def _lost(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
+    identity = Identity.load(files, directory)
+    if identity is not None:
+        lost = identity.lost_since(image.last_index, image.term_at(image.last_index))
+        if lost:
+            yield f"{FAULT}{lost}"
 
 
 def _metas(files: IFiles, directory: str) -> list[SnapshotMeta]:

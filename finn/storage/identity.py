@@ -25,7 +25,7 @@ DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
 # All of node.json. One without "crc" is of an earlier version; a damaged name is of none.
 _FIELDS = {
     "version", "node_id", "cluster_id", "joined", "address", "backend", "level", "weak", "boot_id",
-    "clean", "amnesic", "removed", "crc",
+    "clean", "end", "amnesic", "removed", "crc",
 }  # fmt: skip
 
 
@@ -55,6 +55,8 @@ class Identity:
         weak: in that run, power loss could take what was acknowledged.
         boot_id: of the operating system in that run.
         clean: that run ended in order: everything was synced.
+        end: index and term of the last entry of the log then, term 0 where the log was empty; None
+            otherwise, and after a run of an earlier version.
         amnesic: the node may have forgotten what it acknowledged.
         removed: the node found itself removed from its cluster.
     """
@@ -77,6 +79,7 @@ class Identity:
         self.weak = False
         self.boot_id = ""
         self.clean = True
+        self.end: tuple[int, int] | None = None
         self.amnesic = False
         self.removed = False
         self._files = files
@@ -123,6 +126,9 @@ class Identity:
         self.weak = bool(fields["weak"])
         self.boot_id = str(fields["boot_id"])
         self.clean = bool(fields["clean"])
+        if fields.get("end") is not None:
+            index, term = fields["end"]
+            self.end = int(index), int(term)
         self.amnesic = bool(fields["amnesic"])
         self.removed = bool(fields["removed"])
 
@@ -151,6 +157,7 @@ class Identity:
             "weak": self.weak,
             "boot_id": self.boot_id,
             "clean": self.clean,
+            "end": self.end,
             "amnesic": self.amnesic,
             "removed": self.removed,
         }
@@ -186,16 +193,38 @@ class Identity:
         self.weak = weak
         self.level = level
         self.clean = False
+        self.end = None
         self._has_begun = True
         return self.amnesic
 
-    def stopped_cleanly(self) -> None:
+    def stopped_cleanly(self, index: int, term: int) -> None:
         """Take note of a stop in order, after the store was closed without error; then ``save``.
 
         Invariant: ``began`` was called, or what this node has forgotten would be forgotten, too.
+
+        Args:
+            index: of the last entry in the log.
+            term: of that entry, 0 where the log holds none.
         """
         assert self._has_begun, "only what began can end"
         self.clean = True
+        self.end = index, term
+
+    def lost_since(self, index: int, term: int) -> str:
+        """Say what is gone of a log that ends so now: before ``began``, as that changes the log.
+
+        What was there at a stop in order was synced, at every level, and no crash since has
+        changed it. Terms never go down in a log, so a shorter one has one of the two lower.
+
+        Returns:
+            One line, empty when nothing is gone.
+        """
+        if self.end is None or (index >= self.end[0] and term >= self.end[1]):
+            return ""
+        return (
+            f"the log ends with entry {index} of term {term}; when the node was stopped in order "
+            f"it ended with entry {self.end[0]} of term {self.end[1]}"
+        )
 
     def set_aside(self, now_ms: int) -> str:
         """Move all data of this node into a folder beside it. Blocks.

@@ -313,6 +313,16 @@ ELECTIONS = (
         _MISSING + "the_vote_at_a_power_loss",
     ),
     mutant(
+        "shorter-log-is-not-noticed", "7.1", "finn/node/opening.py",
+        "        if lost:\n", "        if False:\n",
+        _MISSING + "the_end_of_the_log_after_a_stop",
+    ),
+    mutant(
+        "end-of-the-log-outlives-its-run", "7.1", "finn/storage/identity.py",
+        "        self.end = None\n        self._has_begun", "        self._has_begun",
+        "tests.storage.test_identity.IdentityTests.test_a_log_that_is_shorter_than_at_the_stop",
+    ),
+    mutant(
         "lost-node-json-is-a-fresh-start", "7.1", "finn/node/opening.py",
         "        if has_data:\n", "        if False:\n",
         _MISSING + "node_json", _MISSING + "node_json_and_the_log",

@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from finn.errors import CorruptLog, DataDirectoryError
 from finn.options import Durability
 from finn.storage.identity import Identity
-from finn.storage.records import SEGMENT_HEADER_SIZE
+from finn.storage.records import MARK, SEGMENT_HEADER_SIZE, scan
+from finn.storage.recovery import load_segments
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
 from tests.node.support import Client, Journal
@@ -71,6 +72,7 @@ class MissingTests(SynchronousTestCase):
         identity = Identity.load(computer.files, "data")
         assert identity is not None
         identity.weak, identity.clean, identity.boot_id = True, False, "before"
+        identity.end = None
         identity.save()
 
     def test_the_vote_at_a_power_loss(self) -> None:
@@ -93,3 +95,31 @@ class MissingTests(SynchronousTestCase):
             computer.start()
         self.cluster.wait_until(self.cluster.settled)
         self.cluster.wait_until(lambda: self.cluster.machine(1).values == {b"a": b"1"})
+
+    def cut(self, computer: Computer) -> None:
+        """Take the last entry, and the mark behind it: the log ends between two records."""
+        (segment,) = load_segments(computer.files, "data/log").segments
+        file = computer.files.open(segment.path)
+        header = segment.header
+        records = list(scan(file, file.size(), SEGMENT_HEADER_SIZE, header.nonce, 0, 0))
+        file.truncate([offset for offset, _, kind, *_ in records if kind != MARK][-1])
+
+    def test_the_end_of_the_log_after_a_stop(self) -> None:
+        """All of it was synced, at every level: what is gone was not lost with the power."""
+        computer = self.start(size=3)
+        self.cut(computer)
+        for level in Durability:
+            computer.options.durability = level
+            self.assert_refuses(computer, CorruptLog, "when the node was stopped in order it ended")
+
+    def test_the_end_of_the_log_that_an_earlier_version_did_not_note(self) -> None:
+        """Such a node starts as before."""
+        computer = self.start(size=3)
+        self.cut(computer)
+        identity = Identity.load(computer.files, "data")
+        assert identity is not None and identity.end is not None
+        identity.end = None
+        identity.save()
+        computer.start()
+        self.cluster.wait_until(self.cluster.settled)
+        self.assertIsNone(computer.failure)

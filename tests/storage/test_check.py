@@ -141,6 +141,18 @@ class CheckTests(SynchronousTestCase):
         self.successResultOf(self.store.shrink())
         self.faulty("the log begins behind entry 30, no snapshot reaches so far")
 
+    def test_a_log_cut_after_a_clean_stop(self) -> None:
+        """node.json says where it ended."""
+        self.successResultOf(self.store.close())
+        identity = Identity.load(self.files, self.directory)
+        assert identity is not None
+        identity.began("boot", weak=True, level="medium")
+        for index, term in ((30, 4), (31, 4)):
+            identity.stopped_cleanly(index, term)
+            identity.save()
+            self.assertEqual(self.run_check()[0], index > 30)
+        self.faulty("the log ends with entry 30 of term 4; when", "with entry 31 of term 4")
+
     def test_running_node(self) -> None:
         """A directory in use is said to be."""
         lock = DirectoryLock(self.files, self.directory)

@@ -99,6 +99,9 @@ class Node:
             identity = Identity(self.files, DIRECTORY, 4711 + self.files.operations, "fastlog")
         self.identity = identity
         self.fired(self.store.open())
+        terms = self.store.terms
+        lost = identity.lost_since(self.store.last_index, terms[-1][1] if terms else 0)
+        assert not lost, lost
         weak = self.durability is not Durability.HIGH
         self.amnesic = identity.began(self.boot, weak, self.store.dropped_tail)
         identity.save()
@@ -117,9 +120,12 @@ class Node:
 
     def stop(self) -> None:
         """Stop in order."""
+        last = self.store.last_index
+        held = last >= self.store.first_index
+        term = self.fired(self.store.read(last, 1))[0].term if held else 0
         self.fired(self.store.close())
-        self.promises.acknowledged = self.promises.durable = self.store.last_index
-        self.identity.stopped_cleanly()
+        self.promises.acknowledged = self.promises.durable = last
+        self.identity.stopped_cleanly(last, term)
         self.identity.save()
         self.release()
 

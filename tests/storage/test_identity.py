@@ -42,6 +42,23 @@ class IdentityTests(SynchronousTestCase):
             "amnesic", "removed",
         ):  # fmt: skip
             self.assertEqual(getattr(found, field), getattr(identity, field), field)
+        self.assertIsNone(found.end)
+        identity.stopped_cleanly(12, 3)
+        identity.save()
+        found = Identity.load(self.files, "d")
+        assert found is not None
+        self.assertEqual((found.clean, found.end), (True, (12, 3)))
+
+    def test_a_log_that_is_shorter_than_at_the_stop(self) -> None:
+        """Fewer entries, or an older term at the end, is a loss; until the next run changes the log."""
+        identity = identity_in(self.files)
+        self.assertEqual(identity.lost_since(0, 0), "")
+        identity.began("boot", weak=True)
+        identity.stopped_cleanly(12, 3)
+        for index, term, lost in ((12, 3, False), (13, 4, False), (11, 3, True), (13, 2, True)):
+            self.assertEqual(bool(identity.lost_since(index, term)), lost, (index, term))
+        identity.began("boot", weak=True)
+        self.assertEqual(identity.lost_since(0, 0), "")
 
     def test_ids_are_hexadecimal_text(self) -> None:
         """JSON readers that have floats only cannot harm them."""
@@ -148,7 +165,7 @@ class IdentityTests(SynchronousTestCase):
         identity = identity_in(self.files)
         self.assertFalse(identity.began(boot, weak=weak))
         if clean:
-            identity.stopped_cleanly()
+            identity.stopped_cleanly(0, 0)
         identity.save()
         found = Identity.load(self.files, "d")
         assert found is not None
@@ -170,10 +187,10 @@ class IdentityTests(SynchronousTestCase):
         """A clean stop does not make an amnesic node remember."""
         identity = identity_in(self.files)
         self.assertTrue(identity.began("a", weak=False, dropped_tail=True))
-        identity.stopped_cleanly()
+        identity.stopped_cleanly(0, 0)
         self.assertTrue(identity.began("a", weak=False))
         identity.amnesic = False
-        identity.stopped_cleanly()
+        identity.stopped_cleanly(0, 0)
         self.assertFalse(identity.began("a", weak=False))
 
     def test_boot_id(self) -> None:
