@@ -279,7 +279,9 @@ class FastLog:
         """Plan the next segment; ``start`` must follow."""
         if self._torn:
             self._cut_torn()
-        number = self._segments[-1].header.number + 1
+        before = self._segments[-1]
+        before.end += MARK_SIZE  # the one that says that it has a successor
+        number = before.header.number + 1
         segment = self._new_segment(number, base, self._term_at(base), void_before)
         self._segments.append(segment)
         self._mark = 0

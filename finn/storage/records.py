@@ -1,9 +1,9 @@
 """The format of fastlog's segment files, and the reading of them; this text is the specification.
 
 A segment is a header and records, one behind the other, all numbers little endian. Segments are
-numbered without gaps; each is complete, fsynced and never written again before its successor
-exists. The header of a segment is fsynced before the file gets its name, so a file with an
-unfinished header is damage, not the trace of a crash.
+numbered without gaps; each is complete and fsynced before its successor exists, and is given one
+more mark, which says that it does, behind that. The header of a segment is fsynced before the file
+gets its name, so a file with an unfinished header is damage, not the trace of a crash.
 
 Header, 48 bytes. Magic, CRC and version keep their places in every version of the format:
 
@@ -30,7 +30,9 @@ offset  size  field
 0       4     CRC-32 of everything behind it
 4       4     zero, where an entry has the length of its payload
 8       1     kind, 16
-9       3     zero
+9       1     flags; 1: this segment has a successor, whose name is durable. Not set by versions
+              up to 0.1, which do not look at it
+10      2     zero
 12      4     magic, ``sync``
 16      8     nonce of the segment: no payload a client sends can pass for a mark
 24      8     position of this mark in the file
@@ -40,7 +42,9 @@ offset  size  field
 
 The first record that is incomplete, fails its CRC or does not continue the log ends the log when
 it is in the last segment and no mark, wherever in the file, names an offset above it: it was
-never known to be on the disk. In every other place it is corruption.
+never known to be on the disk. Behind the last entry of a segment with a successor less than an
+entry may follow: a mark that was not finished. In every other place it is corruption, and so is a
+last segment with a mark that it has a successor.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ from finn.raft.entries import CONFIGURATION, HEADER, HEADER_SIZE, KINDS
 FORMAT_VERSION = 1
 MAGIC = b"finnlog\0"
 VOID_BEFORE = 1
+HAS_SUCCESSOR = 1
 
 _SEGMENT = struct.Struct("<8sIBBHQQQQ")
 _SEGMENT_BODY = struct.Struct("<BBHQQQQ")
@@ -65,8 +70,8 @@ assert SEGMENT_HEADER_SIZE == HEADER_SIZE == 48
 
 MARK = 16
 _MARK_MAGIC = b"sync"
-_MARK = struct.Struct("<IIB3x4sQQQ")
-_MARK_BODY = struct.Struct("<IB3x4sQQQ")
+_MARK = struct.Struct("<IIBB2x4sQQQ")
+_MARK_BODY = struct.Struct("<IBB2x4sQQQ")
 _CRC = struct.Struct("<I")
 _NONCE = struct.Struct("<Q")
 MARK_SIZE = _MARK.size
@@ -75,8 +80,8 @@ assert MARK_SIZE == 40
 # Read ahead of a scan; a longer record is read in one piece.
 CHUNK = 1024 * 1024
 
-# (offset, size, kind, term, index, time, record). Of a mark only offset, size and kind count, its
-# index is the offset it names; the record's bytes are there for configurations only.
+# (offset, size, kind, term, index, time, record). Of a mark the term stands for its flags, the
+# index for the offset it names; the record's bytes are there for configurations only.
 Scanned = tuple[int, int, int, int, int, int, bytes]
 
 
@@ -126,9 +131,9 @@ class SegmentHeader:
         return cls(number, base_index, base_term, bool(flags & VOID_BEFORE), nonce)
 
 
-def encode_mark(nonce: int, position: int, durable: int) -> bytes:
+def encode_mark(nonce: int, position: int, durable: int, flags: int = 0) -> bytes:
     """Encode the sync mark that is to stand at ``position``."""
-    body = _MARK_BODY.pack(0, MARK, _MARK_MAGIC, nonce, position, durable)
+    body = _MARK_BODY.pack(0, MARK, flags, _MARK_MAGIC, nonce, position, durable)
     return _CRC.pack(crc32(body)) + body
 
 
@@ -136,7 +141,7 @@ def decode_mark(data: bytes | memoryview, nonce: int, position: int) -> int | No
     """Return the durable offset of the mark that these 40 bytes at ``position`` are, or None."""
     if len(data) < MARK_SIZE:
         return None
-    crc, length, kind, magic, found_nonce, found_position, durable = _MARK.unpack_from(data)
+    crc, length, kind, _, magic, found_nonce, found_position, durable = _MARK.unpack_from(data)
     if (length, kind, magic, found_nonce, found_position) != (
         0,
         MARK,
@@ -215,7 +220,7 @@ def scan(
             durable = decode_mark(window.data[at : at + MARK_SIZE], nonce, offset)
             if durable is None:
                 raise BadRecord(offset, "the sync mark is damaged")
-            yield offset, MARK_SIZE, MARK, 0, durable, 0, b""
+            yield offset, MARK_SIZE, MARK, window.data[at + 9], durable, 0, b""
             offset += MARK_SIZE
             continue
         at = window.at(offset, HEADER_SIZE)

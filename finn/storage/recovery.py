@@ -9,7 +9,9 @@ from finn.errors import BadRecord, CorruptLog
 from finn.interfaces import IFile, IFiles
 from finn.raft.entries import CONFIGURATION, Entry, decode_entry
 from finn.storage.records import (
+    HAS_SUCCESSOR,
     MARK,
+    MARK_SIZE,
     SEGMENT_HEADER_SIZE,
     SegmentHeader,
     last_mark,
@@ -32,6 +34,7 @@ class LogImage:
         notice: what was dropped from the tail, one line; empty when nothing was.
         file_size: of the last segment, what is dropped included.
         marked: the last record is a mark that names all before it.
+        continued: the last segment has a mark that says that it has a successor.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -43,6 +46,7 @@ class LogImage:
     notice: str = ""
     file_size: int = 0
     marked: bool = False
+    continued: bool = False
 
     def term_at(self, index: int) -> int:
         """Term of an entry, or of the base; 0 when neither."""
@@ -73,11 +77,17 @@ def load_segments(files: IFiles, directory: str) -> LogImage:
             break
     for before, after in pairwise(found):
         if after.header.number != before.header.number + 1:
-            missing = segment_path(directory, before.header.number + 1)
-            raise CorruptLog(missing, 0, "the segment is missing")
+            raise CorruptLog(_successor(directory, before), 0, "the segment is missing")
     for segment in found:
         _load(files, image, segment, segment is found[-1])
+    # Who only looks at the log of a node that runs may find that it has just begun a segment.
+    if image.continued and not files.exists(_successor(directory, found[-1])):
+        raise CorruptLog(_successor(directory, found[-1]), 0, "the segment is missing")
     return image
+
+
+def _successor(directory: str, segment: Segment) -> str:
+    return segment_path(directory, segment.header.number + 1)
 
 
 def _headers(files: IFiles, directory: str) -> list[Segment]:
@@ -129,6 +139,8 @@ def _load(files: IFiles, image: LogImage, segment: Segment, is_last: bool) -> No
         try:
             _scan(image, segment, file, size)
         except BadRecord as e:
+            if not is_last and size - e.offset <= MARK_SIZE:
+                return  # the mark of its successor was not finished; an entry is longer
             # Marks before the bad record name offsets below it: only those behind can tell.
             if not is_last or last_mark(file, size, e.offset, header.nonce) > e.offset:
                 raise CorruptLog(segment.path, e.offset, e.reason) from None
@@ -150,11 +162,12 @@ def _scan(image: LogImage, segment: Segment, file: IFile, size: int) -> None:
         file, size, SEGMENT_HEADER_SIZE, header.nonce, header.base_index, header.base_term
     )
     known = bool(terms)
-    image.marked = False
+    image.marked = image.continued = False
     for offset, record_size, kind, term, index, time, record in records:
         if kind == MARK:
             segment.end += record_size
             image.marked = index == offset
+            image.continued = bool(term & HAS_SUCCESSOR)
             continue
         image.marked = False
         segment.add(index, record_size)

@@ -10,7 +10,15 @@ from bisect import bisect_right
 from finn.errors import CorruptLog, DiskFailed, LogError, ProtocolError
 from finn.interfaces import IFile, IFiles
 from finn.raft.entries import HEADER, HEADER_SIZE, Entry, decode_entry
-from finn.storage.records import MARK, MARK_SIZE, SEGMENT_HEADER_SIZE, SegmentHeader, Window
+from finn.storage.records import (
+    HAS_SUCCESSOR,
+    MARK,
+    MARK_SIZE,
+    SEGMENT_HEADER_SIZE,
+    SegmentHeader,
+    Window,
+    encode_mark,
+)
 
 SUFFIX = ".log"
 TEMPORARY = ".tmp"
@@ -123,6 +131,9 @@ def cut_front(files: IFiles, directory: str, segment: Segment, base: int, term: 
         try:
             target.write(header.encode())
             _copy_entries(segment, source, target, twin)
+            # It is sealed: it has a successor.
+            target.write(encode_mark(old.nonce, twin.end, twin.end, HAS_SUCCESSOR))
+            twin.end += MARK_SIZE
             target.datasync()
         finally:
             target.close()
@@ -134,7 +145,8 @@ def cut_front(files: IFiles, directory: str, segment: Segment, base: int, term: 
 
 
 def _copy_entries(segment: Segment, source: IFile, target: IFile, twin: Segment) -> None:
-    window = Window(source, source.size(), READ_CHUNK)
+    # An unfinished mark may follow behind the end.
+    window = Window(source, segment.end, READ_CHUNK)
     offset = segment.locate(twin.base_index + 1)
     pieces: list[bytes] = []
     size = 0

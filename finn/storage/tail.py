@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from finn.errors import DiskFailed
 from finn.interfaces import IFile, IFiles
+from finn.storage.records import HAS_SUCCESSOR, encode_mark
 from finn.storage.segment import Segment, disk_failed, make_segment
 
 # Bytes that are joined for one write.
@@ -27,6 +29,7 @@ class TailWriter:
         self._files = files
         self._directory = directory
         self._path = directory
+        self._nonce = 0
         self._file: IFile | None = None
 
     def attach(self, segment: Segment, file_size: int) -> None:
@@ -36,6 +39,7 @@ class TailWriter:
         may count as durable before this.
         """
         self._path = segment.path
+        self._nonce = segment.header.nonce
         self._file = self._files.open(segment.path)
         self._file.datasync()
         self.offset = file_size
@@ -88,16 +92,28 @@ class TailWriter:
             raise disk_failed("sync", self._path, e) from e
 
     def begin(self, segment: Segment) -> None:
-        """Seal the file and begin the next one. Raises DiskFailed."""
+        """Seal the file and begin the next one. Raises DiskFailed.
+
+        The mark that says so comes last: no crash leaves it without its successor.
+        """
         if self._file is not None:
             self.sync()
-            self.close()
-        self._path = segment.path
         try:
-            self._file = make_segment(self._files, self._directory, segment)
+            file = make_segment(self._files, self._directory, segment)
         except OSError as e:
             raise disk_failed("create", segment.path, e) from e
-        self.offset = self._file.size()
+        try:
+            if self._file is not None:
+                self.write(encode_mark(self._nonce, self.offset, self.offset, HAS_SUCCESSOR))
+                self.sync()
+                self.close()
+        except DiskFailed:
+            file.close()
+            raise
+        self._path = segment.path
+        self._nonce = segment.header.nonce
+        self._file = file
+        self.offset = file.size()
 
     def cut(self, size: int) -> None:
         """Remove a torn tail, durably. Raises DiskFailed."""

@@ -303,13 +303,13 @@ ELECTIONS = (
     ),
     mutant(
         "lost-log-is-not-noticed", "7.1", "finn/node/opening.py",
-        "if identity.joined and node.store.state.term == 0:", "if False:",
+        "if identity.joined and store.state.term == 0:", "if False:",
         _MISSING + "the_log",
     ),
     mutant(
         "lost-vote-is-cured", "7.1", "finn/node/opening.py",
         "        if identity.removed:\n            return  # it never votes",
-        "        if identity.removed or (identity.weak and not identity.clean):\n            return",
+        "        if identity.removed or identity.weak:\n            return",
         _MISSING + "the_vote_at_a_power_loss",
     ),
     mutant(

@@ -67,6 +67,40 @@ STORAGE = (
         _DAMAGE + "SegmentsTests.test_a_torn_segment_with_a_successor_is_corruption",
     ),
     mutant(
+        "lost-newest-segment-is-not-noticed", "5.12", _RECOVERY,
+        "if image.continued and not", "if False and not",
+        _DAMAGE + "SegmentsTests.test_the_newest_segment_is_missing",
+    ),
+    mutant(
+        "rewritten-segment-forgets-its-successor", "5.12", _SEGMENT,
+        "twin.end, twin.end, HAS_SUCCESSOR", "twin.end, twin.end",
+        _DAMAGE + "SegmentsTests.test_the_newest_segment_is_missing",
+    ),
+    mutant(
+        "unfinished-mark-is-corruption", "5.12", _RECOVERY,
+        "if not is_last and size - e.offset <= MARK_SIZE:", "if False:",
+        _DAMAGE + "SegmentsTests.test_a_mark_of_a_successor_that_was_not_finished",
+        _POWER + "high",
+    ),
+    mutant(
+        "unfinished-mark-stops-compaction", "5.12", _SEGMENT,
+        "Window(source, segment.end, READ_CHUNK)", "Window(source, source.size(), READ_CHUNK)",
+        _DAMAGE + "SegmentsTests.test_a_mark_of_a_successor_that_was_not_finished",
+    ),
+    mutant(
+        "mark-before-its-successor", "5.12", _TAIL,
+        "            self.sync()\n        try:\n            file = make_segment",
+        "            self.sync()\n"
+        "            self.write(encode_mark(self._nonce, self.offset, self.offset, 1))\n"
+        "        try:\n            file = make_segment",
+        _POWER + "high",
+    ),
+    mutant(
+        "mark-of-a-successor-is-not-synced", "5.12", _TAIL,
+        "                self.sync()\n                self.close()", "                self.close()",
+        _POWER + "a_segment_that_goes_after_a_cut_is_missed",
+    ),
+    mutant(
         "checksums-are-not-compared", "5.12", _RECORDS,
         "if crc32(memoryview(window.data)[at + 4 : at + size]) != crc:", "if False:",
         "tests.storage.test_records.ScanTests.test_any_flipped_bit_is_noticed",
@@ -169,8 +203,8 @@ STORAGE = (
     ),
     mutant(
         "successor-before-its-segment-is-synced", "5.13", _TAIL,
-        "            self.sync()\n            self.close()", "            self.close()",
-        "tests.storage.test_fastlog.LowTests.test_a_segment_is_synced_before_its_successor_exists",
+        "        if self._file is not None:\n            self.sync()\n        try:", "        try:",
+        _POWER + "low",
     ),
     mutant(
         "what-a-killed-process-wrote-is-trusted", "5.13", _TAIL,

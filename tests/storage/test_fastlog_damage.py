@@ -201,12 +201,16 @@ class SegmentsTests(DamageTestCase):
         self.assertGreater(len(self.names), 4)
 
     def test_a_torn_segment_with_a_successor_is_corruption(self) -> None:
-        """It was synced before the next one was made."""
+        """It was synced before the next one was made; only its last mark was not."""
         files = self.many.crash()
         file = files.open(self.names[1])
-        end = file.size()
+        end = file.size() - MARK_SIZE
         file.truncate(end - 1)
         self.refused(files, self.names[1], end - ENTRY)
+        for size in range(end - 2, SEGMENT_HEADER_SIZE, -1):
+            file.truncate(size)
+            error = self.failureResultOf(store_over(files).open(), CorruptLog).value
+            self.assertIn(error.path, self.names[1:3])
 
     def test_a_missing_segment_is_corruption(self) -> None:
         """One in the middle, or one that begins behind the end of the last."""
@@ -218,8 +222,56 @@ class SegmentsTests(DamageTestCase):
         """The successor begins too late then."""
         files = self.many.crash()
         file = files.open(self.names[1])
-        file.truncate(file.size() - ENTRY)
+        file.truncate(file.size() - MARK_SIZE - ENTRY)
         self.refused(files, self.names[2], 0)
+
+    def test_the_newest_segment_is_missing(self) -> None:
+        """The one before says that it had a successor, whatever that was begun for."""
+        for change in ("append", "truncate", "reset", "shrink"):
+            files = self.many.crash()
+            store = self.open(files)
+            if change == "truncate":
+                store.truncate_suffix(27)
+            elif change == "reset":
+                files.fail("unlink")
+                store.reset(40, 3)
+            elif change == "shrink":
+                store.compact(29)
+                self.successResultOf(store.shrink())
+            files = files.crash()
+            newest = [name for name in files.listdir("data/log") if name != "state"][-1]
+            files.unlink(f"data/log/{newest}")
+            self.assertTrue(len(files.listdir("data/log")) > 1, change)
+            for _ in range(2):
+                self.refused(files, f"data/log/{newest}", 0)
+
+    def test_the_newest_segment_of_an_earlier_version_is_missing(self) -> None:
+        """Nothing can tell; what is there is read."""
+        files = self.many.crash()
+        file = files.open(self.names[-2])
+        file.truncate(file.size() - MARK_SIZE)
+        base = self.open(files)._segments[-1].base_index
+        files.unlink(self.names[-1])
+        store = self.open(files)
+        self.assertEqual((store.last_index, store.dropped_tail), (base, False))
+
+    def test_a_mark_of_a_successor_that_was_not_finished(self) -> None:
+        """Whoever died while it was written lost nothing, and goes on, compaction included."""
+        whole = self.many.read(self.names[1])
+        end = len(whole) - MARK_SIZE
+        for size in range(MARK_SIZE + 1):
+            for rest in (whole[end : end + size], bytes(size)):
+                files = self.many.crash()
+                file = files.open(self.names[1])
+                file.truncate(end)
+                file.write(rest)
+                store = self.open(files)
+                self.assertEqual((store.last_index, store.dropped_tail), (30, False))
+                first = store._segments[1].base_index + 2
+                store.compact(first - 1)
+                self.successResultOf(store.shrink())
+                self.assertEqual(self.successResultOf(store.read(first, 1))[0].index, first)
+                self.assertEqual(self.open(files.crash()).first_index, first)
 
     def test_segments_of_another_log(self) -> None:
         """A segment under a wrong number is refused."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.errors import CorruptLog
 from finn.options import Durability
 from finn.raft.entries import Entry
 from finn.raft.ready import HardState
@@ -228,3 +229,21 @@ class PowerTests(SynchronousTestCase):
             for outcome in range(10):
                 found = self._reopen(killed.power_cut(Random(outcome)), durability)
                 self.assertEqual((found.last_index, found.dropped_tail), (2, False))
+
+    def test_a_segment_that_goes_after_a_cut_is_missed(self) -> None:
+        """Whatever the cut: the one before knows of it before there is an entry in it."""
+        missed = 0
+        for cut in range(1, self._length(Durability.HIGH, 2, 60) + 1):
+            files = FaultyFiles()
+            files.cut_at(cut, 0.4)
+            Script(files, Durability.HIGH, 2).run(60)
+            for after in (files.crash(), files.power_cut(Random(cut))):
+                segments = self._reopen(after, Durability.HIGH)._segments
+                if len(segments) == 1 or segments[-1].last_index == segments[-1].base_index:
+                    continue
+                after.unlink(segments[-1].path)
+                store = FastLog(after, ImmediateDisk(), Clock(), "data", random=Random(3))
+                error = self.failureResultOf(store.open(), CorruptLog).value
+                self.assertEqual(error.path, segments[-1].path, f"cut {cut}")
+                missed += 1
+        self.assertGreater(missed, 50)

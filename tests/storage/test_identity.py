@@ -50,7 +50,7 @@ class IdentityTests(SynchronousTestCase):
         self.assertEqual((found.clean, found.end), (True, (12, 3)))
 
     def test_a_log_that_is_shorter_than_at_the_stop(self) -> None:
-        """Fewer entries, or an older term at the end, is a loss; until the next run changes the log."""
+        """Fewer entries, or an older term at the end, is a loss, until the next run begins."""
         identity = identity_in(self.files)
         self.assertEqual(identity.lost_since(0, 0), "")
         identity.began("boot", weak=True)
