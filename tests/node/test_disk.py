@@ -152,3 +152,18 @@ class DiskTests(SynchronousTestCase):
         identity = Identity.load(computer.files, "data")
         assert identity is not None
         self.assertFalse(identity.clean)
+
+    def test_a_stop_that_cannot_read_the_end_of_the_log_is_not_clean(self) -> None:
+        """What cannot be noted cannot be missed at the next start, which is as after a crash."""
+        member = self.others[0]
+        computer = self.cluster.computers[member]
+        self.cluster.execute("PUT", "a", "1")
+        self.cluster.advance(2)
+        computer.files.fail("pread", path="log")
+        self.cluster.stop(member)
+        identity = Identity.load(computer.files, "data")
+        assert identity is not None
+        self.assertEqual((identity.clean, identity.end), (False, None))
+        self.cluster.restart(member)
+        self.cluster.wait_until(self.cluster.settled)
+        self.assertIsNone(computer.failure)
