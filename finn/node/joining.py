@@ -33,6 +33,10 @@ KNOWN = "peer already known"
 # may have no network yet, this process no descriptor left, something on the way may be silent; and
 # who took the connection is there, whatever came of it.
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.EHOSTDOWN)
+_OWN = (
+    errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM,
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
+)  # fmt: skip
 LOOKUP_TIMEOUT = 5.0
 
 
@@ -44,6 +48,7 @@ class Joining:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stopped = False
+        self._said = ""
         self._asking: Deferred[Any] | None = None
 
     def stop(self) -> None:
@@ -148,7 +153,6 @@ class Joining:
         own = node.options.address
         others = [a for a in addresses if a != own]
         pause = FIRST_PAUSE
-        said = ""
         if not others:
             self.log.warn(
                 "--join names nobody but this node: waiting to be added with RAFTADDPEER {address}",
@@ -160,20 +164,31 @@ class Joining:
                 await self._rename()
                 if self._is_settled():
                     return
-                await node.sleep(FIRST_PAUSE)
-                continue
-            for address in others:
-                outcome = await self._ask(address)
-                if outcome is None or self._stopped:
-                    return
-                if outcome == KNOWN:
-                    continue  # to the leader, but that may not be committed
-                text = f"failed to join node at {address}: {outcome}"
-                if text != said:
-                    self.log.warn("{text}, retrying", text=text)
-                    said = text
+            elif await self._is_added(others, patient=pause < LAST_PAUSE):
+                return
             await node.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE)
+
+    async def _is_added(self, addresses: list[str], patient: bool) -> bool:
+        """Ask each address once; also true when this node is stopped meanwhile."""
+        for address in addresses:
+            outcome = await self._ask(address)
+            if outcome is None or self._stopped:
+                return True
+            if outcome != KNOWN:
+                self._warn(f"failed to join node at {address}: {outcome}, retrying")
+            elif not patient:  # it is known to the leader, but that may not be committed
+                self._warn(
+                    f"{address} knows a member at {self._node.options.address}, and this node is "
+                    "not known to be that: see that --advertise is right, retrying"
+                )
+        return False
+
+    def _warn(self, text: str) -> None:
+        """Say what is not the same as before."""
+        if text != self._said:
+            self._said = text
+            self.log.warn("{text}", text=text)
 
     def _is_settled(self) -> bool:
         """Whether a committed configuration has this node under its address."""
@@ -239,6 +254,7 @@ class Joining:
 
     async def rename_alone(self) -> None:
         """The only member has a new address: nobody else has to be told."""
+        pause = FIRST_PAUSE
         while not self._stopped and not self._is_settled():
             try:
                 await self._node.when_leader()
@@ -246,14 +262,15 @@ class Joining:
                 return  # it is stopped before that
             await self._rename()
             if not (self._stopped or self._is_settled()):
-                await self._node.sleep(FIRST_PAUSE)  # refused, or not known to be committed
+                await self._node.sleep(pause)  # refused, or not known to be committed
+                pause = min(pause * 2, LAST_PAUSE)
 
     async def _rename(self) -> None:
         node = self._node
         try:
             await node.membership.rename(node.options.address)
         except FinnError as e:
-            self.log.warn("the new address is not noted yet: {error}", error=str(e))
+            self._warn(f"the new address is not noted yet: {e}")
 
 
 class _Doubts:
@@ -308,5 +325,5 @@ class _Doubts:
 def _is_own(e: Exception) -> bool:
     """Say whether asking failed on this machine: it tells nothing of the other."""
     return isinstance(e, (error.DNSLookupError, error.ConnectBindError)) or (
-        isinstance(e, error.ConnectError) and e.osError in (errno.ENETUNREACH, errno.ENETDOWN)
+        isinstance(e, error.ConnectError) and e.osError in _OWN
     )

@@ -364,9 +364,7 @@ class Node(MultiService):
         """Tell whoever waits for a role (called by the driver)."""
         raft = self.raft
         assert raft is not None
-        # A leader that is removed still has to hand over, for which it needs its links.
-        if raft.removed and raft.role is not Role.LEADER and not self.identity.removed:
-            self.standing.found_removed()
+        self.standing.check_removed()
         state = "Shutdown" if raft.removed else raft.role.value
         for observer in self._observers:
             try:

@@ -104,7 +104,9 @@ class Snapshotting:
         return size - size * (rank % PHASES) // PHASES
 
     def _failed_alone(self, failure: Any) -> None:
-        if not failure.check(CommandError, NotReady):
+        if failure.check(OSError):
+            self.log.error("snapshot failed: {error}", error=failure.value)
+        elif not failure.check(CommandError, NotReady):
             self.log.failure("snapshot failed", failure)
 
     def take(self) -> Deferred[Any]:

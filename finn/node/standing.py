@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from finn.errors import DataDirectoryError, Removed, StartFailed
 from finn.protocols.handshake import PeerHello
+from finn.raft.core import Role
 
 if TYPE_CHECKING:
     from finn.node.service import Node
@@ -87,15 +88,24 @@ class Standing:
             and raft.lease_valid(self._node.now())
         )
 
-    def found_removed(self) -> None:
-        """A committed configuration does not hold this node: serve status only from here on."""
-        self.log.warn("removed from the cluster, shutting down")
-        self._node.identity.removed = True
-        self.save_identity().addErrback(self._node.failed)
-        raft = self._node.raft
+    def check_removed(self) -> None:
+        """Note it when a committed configuration does not hold this node, or holds it again."""
+        node = self._node
+        raft = node.raft
         assert raft is not None
-        self._node.links.follow(raft.peers)
-        self._node.proposals.withdraw(Removed())
+        removed = raft.removed
+        # A leader that is removed still has to hand over, for which it needs its links.
+        if removed == node.identity.removed or (removed and raft.role is Role.LEADER):
+            return
+        node.identity.removed = removed
+        self.save_identity().addErrback(node.failed)
+        if removed:
+            # It serves status only from here on.
+            self.log.warn("removed from the cluster, shutting down")
+            node.links.follow(raft.peers)
+            node.proposals.withdraw(Removed())
+        else:
+            self.log.info("added to the cluster again")
 
     def looked_for(self, hello: PeerHello, reason: str) -> None:
         """A member looked for another node or cluster at this address.

@@ -279,6 +279,15 @@ class Server:
         self.out.event("info", "Removed ourself, shutting down")
         self.become_follower(self.current_term, 0, now)
 
+    def is_member_again(self) -> None:
+        """A committed configuration holds this node: what removed it is history (BUGS 4.4).
+
+        It was a newcomer that never knew it, and was added once more before it read of that.
+        """
+        if self.removed:
+            self.removed = False
+            self.out.role_changed()
+
     def restored(self, index: int) -> None:
         """The machine was restored from a snapshot up to ``index``."""
         if self.reinstalling:
@@ -293,7 +302,7 @@ class Server:
         for configuration in self.log.configurations_in(before, index):
             previous = self.log.configuration_at(configuration.index - 1)
             if configuration.get(self.node_id) is not None:
-                self.removed = False
+                self.is_member_again()
             elif previous.get(self.node_id) is not None:
                 # BUGS 5.4: only a committed removal counts, and only of a node that was a member:
                 # the older history of the log says nothing about a newcomer.

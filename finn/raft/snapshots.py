@@ -52,8 +52,11 @@ def installed(
         log.snapshot_taken(index, term, configuration)
     if raft.configuration != before:
         raft.out.configuration_changed()
-    if index >= raft.commit_index and was_member:
-        raft.removed = configuration.get(raft.node_id) is None
+    if index >= raft.commit_index:
+        if configuration.get(raft.node_id) is not None:
+            raft.is_member_again()
+        elif was_member:
+            raft.removed = True
     raft.restored(index)
     if raft.follower is not None and sender is not None and sender == raft.leader_id:
         raft.follower.installed(min(index, raft.commit_index))

@@ -10,6 +10,7 @@ _CHANGES = "finn/node/membership.py"
 _BUGS = "tests.raft.test_bugs.MembershipBugTests.test_"
 _NODE = "tests.node.test_membership.MembershipTests.test_"
 _MOVED = "tests.node.test_moved_members.MovedMembers.test_"
+_MISTAKEN = "tests.node.test_mistaken_address.MistakenAddress.test_"
 _DOUBTS = "tests.node.test_bootstrap_guard.Doubts.test_those_"
 
 MEMBERSHIP = (
@@ -123,6 +124,21 @@ MEMBERSHIP = (
         _MOVED + "a_change_of_an_older_term",
     ),
     mutant(
+        "removal-is-never-taken-back", "4.4", "finn/raft/server.py",
+        "            self.removed = False\n            self.out", "            self.out",
+        _BUGS + "a_later_configuration_takes_a_removal_back",
+    ),
+    mutant(
+        "snapshot-takes-no-removal-back", "4.4", "finn/raft/snapshots.py",
+        "            raft.is_member_again()\n", "            pass\n",
+        _BUGS + "a_later_configuration_takes_a_removal_back",
+    ),
+    mutant(
+        "removal-stays-in-node-json", "4.4", "finn/node/standing.py",
+        "if removed == node.identity.removed or", "if removed <= node.identity.removed or",
+        _MOVED + "a_newcomer_that_reads_its_removal_when_it_was_added_again",
+    ),
+    mutant(
         "removed-node-keeps-its-id", "4.4", "finn/node/opening.py",
         "        node.identity = self._draw()\n        return",
         "        return",
@@ -230,7 +246,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "silence-is-an-own-failure", "4.7", "finn/node/joining.py",
-        "e.osError in (errno.ENETUNREACH, errno.ENETDOWN)", "True",
+        "and e.osError in _OWN", "",
         _DOUBTS + "whose_names_could_not_be_looked_up",
     ),
     mutant(
@@ -306,6 +322,23 @@ MEMBERSHIP = (
         _NODE + "a_leader_is_not_added_by_another_name",
     ),
     mutant(
+        "mistaken-leader-floods-its-log", "4.7", "finn/node/joining.py",
+        "if text != self._said:", "if True:",
+        _MISTAKEN + "a_leader_says_so_once",
+    ),
+    mutant(
+        "mistaken-leader-asks-ten-times-a-second", "4.7", "finn/node/joining.py",
+        "            await node.sleep(pause)\n            pause = min(pause * 2, LAST_PAUSE)\n\n"
+        "    async def _is_added",
+        "            await node.sleep(FIRST_PAUSE)\n\n    async def _is_added",
+        _MISTAKEN + "a_leader_says_so_once",
+    ),
+    mutant(
+        "mistaken-newcomer-says-nothing", "4.7", "finn/node/joining.py",
+        "            elif not patient:", "            elif False:",
+        _MISTAKEN + "a_newcomer_says_so",
+    ),
+    mutant(
         "only-member-tells-its-address-once", "4.7", "finn/node/joining.py",
         "        while not self._stopped and not self._is_settled():\n            try:\n",
         "        for _ in range(1):\n            try:\n",
@@ -352,7 +385,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "removal-forgotten-by-a-restart", "4.8", "finn/node/standing.py",
-        "self._node.identity.removed = True", "pass",
+        "        node.identity.removed = removed\n", "",
         _NODE + "a_removed_node_is_quiet_after_a_restart",
     ),
 )  # fmt: skip

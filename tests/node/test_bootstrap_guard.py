@@ -191,6 +191,10 @@ class Doubts(SynchronousTestCase):
         """Nobody was asked; others were, and may have been there."""
         for e, lasts in (
             (error.DNSLookupError("Temporary failure in name resolution"), False),
+            *(
+                (error.getConnectError((number, "of this machine")), False)
+                for number in (errno.EADDRNOTAVAIL, errno.EPERM, errno.EMFILE, errno.ENOBUFS)
+            ),
             (error.TimeoutError(), True),
             (error.TCPTimedOutError(errno.ETIMEDOUT, "timed out"), True),
             (error.getConnectError((errno.ECONNRESET, "taken, and dropped at once")), True),

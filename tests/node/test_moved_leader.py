@@ -31,7 +31,7 @@ class MovedLeader(SynchronousTestCase):
         cluster.wait_until(lambda: other.node.raft.configuration.by_address(address))  # type: ignore[union-attr]
         self.assertTrue(mover.leads)
         cluster.wait_until(cluster.settled)
-        self.assertEqual(mover.node.identity.address, address)
+        cluster.wait_until(lambda: mover.node.identity.address == address)
 
     def test_the_only_member_tries_again(self) -> None:
         """Its disk hangs until the change of its address has taken too long."""

@@ -255,6 +255,40 @@ class MovedMembers(SynchronousTestCase):
         self.assertNotEqual(computer.node.identity.node_id, node_id)
         self.assertEqual(raft.current_term, term)
 
+    def test_a_newcomer_that_reads_its_removal_when_it_was_added_again(self) -> None:
+        """It had the cluster's id, but did not know that it was a member: its id is as good."""
+        self.start(seed=1)
+        computer = self.waiting()
+        client = Client(self.cluster, self.leader)
+        client.send(f"RAFTADDPEER {computer.address}")
+        while not computer.node.identity.cluster_id:
+            self.cluster.advance(0.0002)
+        computer.kill()
+        self.assertFalse(computer.node.identity.joined)
+        self.cluster.wait_until(lambda: client.received)
+        self.assertEqual(client.ask(f"RAFTREMOVEPEER {computer.address}"), b"+OK\r\n")
+        self.cluster.advance(5)
+        for number in range(12):  # so much that the removal comes a while before the addition
+            self.cluster.execute("PUT", f"k{number}", "y" * 700_000)
+        self.assertEqual(client.ask("RAFTTRANSFER"), b"+OK\r\n")
+        self.cluster.advance(3)
+        leader = self.cluster.leader()
+        computer.start()
+        self.cluster.advance(1)
+        reply = Client(self.cluster, leader).ask(f"RAFTADDPEER {computer.address}")
+        self.assertEqual(reply, b"+OK\r\n")
+        self.cluster.wait_until(lambda: computer.node.identity.removed)
+        self.cluster.wait_until(lambda: not computer.node.identity.removed)
+        computer.kill()
+        computer.options.wait = False
+        computer.start()
+        self.cluster.execute("PUT", "z", "1")
+        self.cluster.wait_until(lambda: computer.machine.values.get(b"z") == b"1", 60)
+        node_id = computer.node.identity.node_id
+        raft = self.cluster.nodes[leader].raft
+        assert raft is not None
+        self.assertIn(node_id, raft.configuration.voters)
+
     def test_one_that_is_mistaken_about_its_address(self) -> None:
         """It is not there, but one that waits to be added: nobody is moved, or added."""
         self.start()

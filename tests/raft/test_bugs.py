@@ -769,6 +769,23 @@ class MembershipBugTests(SynchronousTestCase):
         node.append((4, 1), commit=4)
         self.assertTrue(node.raft.removed)
 
+    def test_a_later_configuration_takes_a_removal_back(self) -> None:
+        """redisraft#2: one that was added again reads its removal first; in a snapshot, too."""
+        for snapshot in (False, True):
+            node = Single(Configuration())
+            node.append(
+                (0, 0), configuration_entry(1, 1, members(2, learners=(1,))),
+                configuration_entry(2, 1, members(2)), term=1, commit=2,
+            )  # fmt: skip
+            self.assertTrue(node.raft.removed)
+            node.drain()
+            again = members(2, learners=(1,))
+            if snapshot:
+                node.raft.snapshot_installed(3, 1, 0, again, 2, node.now)
+            else:
+                node.append((2, 1), configuration_entry(3, 1, again), commit=3)
+            self.assertFalse(node.raft.removed)
+
     def test_history_removes_no_leader(self) -> None:
         """After a restart of all, a leader commits again the configurations of before its time."""
         node = Single(Configuration())
