@@ -141,6 +141,13 @@ class DiskTests(SynchronousTestCase):
         self.cluster.advance(0.1)
         self.assertEqual(client.received, b"+OK\r\n")
 
+    def stopped(self, member: int) -> Identity:
+        """Stop a member, and return what its node.json says then."""
+        self.cluster.stop(member)
+        identity = Identity.load(self.cluster.computers[member].files, "data")
+        assert identity is not None
+        return identity
+
     def test_a_stop_with_a_failing_disk_is_not_clean(self) -> None:
         """The next start must not trust what the last sync did not reach."""
         member = self.others[0]
@@ -148,10 +155,7 @@ class DiskTests(SynchronousTestCase):
         self.cluster.execute("PUT", "a", "1")
         self.cluster.advance(0.01)
         computer.files.fail("datasync", path="log")
-        self.cluster.stop(member)
-        identity = Identity.load(computer.files, "data")
-        assert identity is not None
-        self.assertFalse(identity.clean)
+        self.assertFalse(self.stopped(member).clean)
 
     def test_a_stop_that_cannot_read_the_end_of_the_log_is_not_clean(self) -> None:
         """What cannot be noted cannot be missed at the next start, which is as after a crash."""
@@ -160,9 +164,7 @@ class DiskTests(SynchronousTestCase):
         self.cluster.execute("PUT", "a", "1")
         self.cluster.advance(2)
         computer.files.fail("pread", path="log")
-        self.cluster.stop(member)
-        identity = Identity.load(computer.files, "data")
-        assert identity is not None
+        identity = self.stopped(member)
         self.assertEqual((identity.clean, identity.end), (False, None))
         self.cluster.restart(member)
         self.cluster.wait_until(self.cluster.settled)
