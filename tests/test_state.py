@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import defaultdict
+from collections import defaultdict, deque
 from io import BytesIO
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
+from unittest.mock import Mock, create_autospec
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -18,6 +19,13 @@ from finn.node.host import Host
 from finn.testing.applier import FakeApplier
 from finn.testing.cluster import MemoryCluster
 from tests.node.support import Client
+
+T = TypeVar("T")
+
+
+class Box(finn.Machine, Generic[T]):
+    def __init__(self) -> None:
+        self.value = 1
 
 
 class PlaceTests(SynchronousTestCase):
@@ -32,6 +40,18 @@ class PlaceTests(SynchronousTestCase):
             self.assertIn(text, str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
         self.assertRaises(BadMachine, FakeApplier, machine)
+
+    def test_what_typing_notes_in_an_instance(self) -> None:
+        """It is not state, and stays at a restore."""
+        machine = Box[int]()
+        check_state(machine)
+        file = BytesIO()
+        deque(machine.snapshot(file) or ())
+        self.assertNotIn(b"__orig_class__", file.getvalue())
+        machine.value = 5
+        deque(machine.restore(BytesIO(file.getvalue())) or ())
+        self.assertEqual(machine.value, 1)
+        self.assertEqual(vars(machine)["__orig_class__"], Box[int])
 
     def test_slots(self) -> None:
         """Also those of a class in between, of a mixin, and of a dataclass."""
@@ -260,6 +280,27 @@ class MethodTests(SynchronousTestCase):
 
         for method in (optional, wrapped, Untold()):
             check_state(type("Good", (finn.Machine,), {"snapshot": method, "restore": method})())
+
+    def test_mocks(self) -> None:
+        """They claim to be of every kind: to be async, and generators, too."""
+
+        class Opaque:
+            def command(self, applier: Any, conn: Any, cmd: Any) -> None: ...
+
+            def snapshot(self, file: Any) -> None: ...
+
+            def restore(self, file: Any) -> None: ...
+
+        check_state(create_autospec(Opaque, instance=True))
+        check_state(Mock(spec=Opaque))
+
+    def test_partials_of_async_ones(self) -> None:
+        """They are async, too."""
+
+        async def later(more: Any, self: Any, file: Any) -> None: ...
+
+        for method in (functools.partialmethod(later, 1), functools.partial(later, 1, 2)):
+            self.assert_refused("Bad.snapshot is async", snapshot=method, restore=method)
 
     def test_the_command_of_the_other_style(self) -> None:
         """Every client would get an internal error."""

@@ -90,7 +90,7 @@ class Links:
             return "the node is still starting"
         if hello.kind == "probe":
             return None
-        if node.raft.removed:
+        if node.raft.told_removed:
             return "the node was removed from the cluster"
         if node.standing.has_removed(hello):
             return REMOVED
@@ -112,7 +112,7 @@ class Links:
             return  # the disk failed in the very turn that changed the members
         node = self._node
         wanted = {member.id: member.address for member in peers}
-        if node.raft is not None and node.raft.removed and node.raft.leader is None:
+        if node.raft is not None and node.raft.told_removed:
             wanted = {}
         for peer_id in sorted(set(self._dialers) - set(wanted)):
             self._dialers.pop(peer_id).stop()
@@ -262,6 +262,12 @@ class Links:
         elif kind is SnapshotOffer and link.kind == "snapshot":
             node.snapshots.transfers.offered(link, message)
 
+    def ask_anew(self) -> None:
+        """Dial all peers once more: their leader says whether this node is still a member."""
+        for dialer in self._dialers.values():
+            if dialer.link is not None:
+                dialer.link.close()
+
     def send(self, peer_id: int, message: Any) -> None:
         """Send one of the core's messages; it is lost when there is no link."""
         kind = type(message)
@@ -305,6 +311,9 @@ class Links:
 
     def poll(self) -> None:
         """Ask the peers how they are, about once a second (called twice as often)."""
+        for link in list(self._incoming.values()):
+            if link.peer is not None and self._node.standing.has_removed(link.peer):
+                link.abort("the peer was removed")  # it dials again, and is told
         self._polls += 1
         if self._polls % 2 == 0:
             self.ask_statuses()

@@ -113,7 +113,10 @@ class Membership:
         if member is None:
             raise MembershipError("peer is unknown")
         self.log.info("received remove peer request from {address}", address=address)
-        await self._remove(member.id, term)
+        says = self._says(member.id)
+        if says not in ("", address) and await self._answers(member.id, says):
+            raise _left(address)  # whoever is there is not the one that would be removed
+        await self._remove(member.id, term, address)
         self.log.info("node {address} detached successfully", address=address)
         return "OK"
 
@@ -156,6 +159,13 @@ class Membership:
 
         Deferred.fromCoroutine(self._correct(wrong)).addBoth(over)
 
+    def _says(self, member_id: int) -> str:
+        """Return where a member says that it is; empty when it has no link to this leader."""
+        node = self._node
+        if member_id == node.identity.node_id:
+            return node.options.address
+        return next((h.address for h in node.links.hellos() if h.node_id == member_id), "")
+
     def _is_misplaced(self, member_id: int, address: str) -> bool:
         member = self._members().get(member_id)
         return member is not None and member.address != address
@@ -186,9 +196,9 @@ class Membership:
 
         await self._change(moved, term)
 
-    async def _remove(self, member_id: int, term: int, only_at: str | None = None) -> None:
+    async def _remove(self, member_id: int, term: int, only_at: str) -> None:
         def removed(c: Configuration) -> Configuration:
-            if only_at is not None and self._is_misplaced(member_id, only_at):
+            if self._is_misplaced(member_id, only_at):
                 raise _left(only_at)  # while this change waited
             return c.without(member_id)
 

@@ -178,8 +178,6 @@ class Opening:
         node = self._node
         identity = node.identity
         store = node.store
-        if identity.removed:
-            return  # it never votes
         if identity.joined and store.state.term == 0:
             raise CorruptLog(node.options.directory, 0, "the log is missing, and with it the vote")
         lost = identity.lost_since(store.last_index, store.terms[-1][1] if store.terms else 0)

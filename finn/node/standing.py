@@ -89,23 +89,29 @@ class Standing:
         )
 
     def check_removed(self) -> None:
-        """Note it when a committed configuration does not hold this node, or holds it again."""
+        """Note it when a committed configuration does not hold this node, or holds it again.
+
+        Invariant: it keeps its links until a leader has told it of its removal: the log may have
+        older news than that of an addition, and who leads may be nobody that it knows.
+        """
         node = self._node
         raft = node.raft
         assert raft is not None
         removed = raft.removed
         # A leader that is removed still has to hand over, for which it needs its links.
-        if removed == node.identity.removed or (removed and raft.role is Role.LEADER):
+        if removed and raft.role is Role.LEADER:
             return
-        node.identity.removed = removed
-        self.save_identity().addErrback(node.failed)
-        if removed:
-            # It serves status only from here on.
-            self.log.warn("removed from the cluster, shutting down")
-            node.links.follow(raft.peers)
-            node.proposals.withdraw(Removed())
-        else:
-            self.log.info("added to the cluster again")
+        if removed != node.identity.removed:
+            node.identity.removed = removed
+            self.save_identity().addErrback(node.failed)
+            if removed:
+                # It serves status only from here on.
+                self.log.warn("removed from the cluster, shutting down")
+                node.proposals.withdraw(Removed())
+                node.links.ask_anew()
+            else:
+                self.log.info("added to the cluster again")
+        node.links.follow(raft.peers)
 
     def looked_for(self, hello: PeerHello, reason: str) -> None:
         """A member looked for another node or cluster at this address.

@@ -51,6 +51,8 @@ class Server:
         commit_index: figure 2.
         last_applied: figure 2, as the driver says.
         removed: a committed configuration does not hold this node any more.
+        told_removed: a leader said so: that is for good. What the log says of a removal may be
+            history, as may be what it says of a membership.
         hold_off: do not campaign: the disk does not answer. Set and cleared by the driver.
         reinstalling: only a snapshot can help this node.
         follower, candidate, leader: the role's object; exactly one of them is not None.
@@ -79,7 +81,7 @@ class Server:
         self.voted_for = state.voted_for if state.term == self.current_term else 0
         self.leader_id = 0
         self.commit_index = self.last_applied = log.snapshot_index
-        self.removed = False
+        self.removed = self.told_removed = False
         self.hold_off = False
         self.reinstalling = False
         self.lost_links: set[int] = set()
@@ -272,11 +274,11 @@ class Server:
             self._configurations_committed(before, index)
 
     def learn_of_removal(self, now: float) -> None:
-        """A leader says that this node, which was away, is no member any more."""
-        if self.removed or self.leader is not None:
+        """A leader says that this node is no member any more, and never will be."""
+        if self.told_removed or self.leader is not None:
             return
-        self.removed = True
-        self.out.event("info", "Removed ourself, shutting down")
+        self.told_removed = True
+        self.note_removal()
         self.become_follower(self.current_term, 0, now)
 
     def is_member_again(self) -> None:
@@ -284,9 +286,16 @@ class Server:
 
         It was a newcomer that never knew it, and was added once more before it read of that.
         """
-        if self.removed:
+        if self.removed and not self.told_removed:
             self.removed = False
             self.out.role_changed()
+
+    def note_removal(self) -> None:
+        """A committed configuration does not hold this node, which was a member."""
+        if not self.removed:
+            self.out.event("info", "Removed ourself, shutting down")
+        self.removed = True
+        self.out.role_changed()
 
     def restored(self, index: int) -> None:
         """The machine was restored from a snapshot up to ``index``."""
@@ -306,9 +315,7 @@ class Server:
             elif previous.get(self.node_id) is not None:
                 # BUGS 5.4: only a committed removal counts, and only of a node that was a member:
                 # the older history of the log says nothing about a newcomer.
-                self.removed = True
-                self.out.role_changed()
-                self.out.event("info", "Removed ourself, shutting down")
+                self.note_removal()
             if self.leader is not None and configuration is self.configuration:
                 # Nor does it of a leader: after a restart all of the history commits once more.
                 self.leader.configuration_committed(configuration)

@@ -56,7 +56,7 @@ def installed(
         if configuration.get(raft.node_id) is not None:
             raft.is_member_again()
         elif was_member:
-            raft.removed = True
+            raft.note_removal()
     raft.restored(index)
     if raft.follower is not None and sender is not None and sender == raft.leader_id:
         raft.follower.installed(min(index, raft.commit_index))

@@ -307,9 +307,15 @@ ELECTIONS = (
         _MISSING + "the_log",
     ),
     mutant(
+        "removed-node-lost-its-vote", "7.1", "finn/node/opening.py",
+        "        if identity.joined and store.state.term == 0:",
+        "        if identity.joined and not identity.removed and store.state.term == 0:",
+        _MISSING + "the_log_of_one_that_was_removed",
+    ),
+    mutant(
         "lost-vote-is-cured", "7.1", "finn/node/opening.py",
-        "        if identity.removed:\n            return  # it never votes",
-        "        if identity.removed or identity.weak:\n            return",
+        "        if identity.joined and store.state.term == 0:",
+        "        if identity.joined and not identity.weak and store.state.term == 0:",
         _MISSING + "the_vote_at_a_power_loss",
     ),
     mutant(

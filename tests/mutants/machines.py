@@ -31,6 +31,16 @@ MACHINES = (
         "tests.test_signatures.OptionTests.test_other_decorators",
     ),
     mutant(
+        "mock-is-async", "6.5", "finn/declarative.py",
+        "    return method if type(method) is FunctionType else None", "    return method",
+        "tests.test_state.MethodTests.test_mocks",
+    ),
+    mutant(
+        "note-of-typing-is-state", "6.5", "finn/declarative.py",
+        ' if name != "__orig_class__"}', "}",
+        "tests.test_state.PlaceTests.test_what_typing_notes_in_an_instance",
+    ),
+    mutant(
         "error-has-two-texts", "6.5", "finn/errors.py",
         '    text = " ".join(str(error).splitlines())\n',
         '    text = " ".join((str(error) or type(error).__name__).splitlines())\n',
@@ -149,7 +159,7 @@ MACHINES = (
     ),
     mutant(
         "command-that-nobody-awaits", "7.5", "finn/declarative.py",
-        "        if inspect.isgeneratorfunction(machine.command):", "        if False:",
+        "        if inspect.isgeneratorfunction(_function(machine.command)):", "        if False:",
         "tests.test_state.MethodTests.test_the_command_of_the_other_style",
     ),
     mutant(

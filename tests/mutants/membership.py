@@ -10,6 +10,7 @@ _CHANGES = "finn/node/membership.py"
 _BUGS = "tests.raft.test_bugs.MembershipBugTests.test_"
 _NODE = "tests.node.test_membership.MembershipTests.test_"
 _MOVED = "tests.node.test_moved_members.MovedMembers.test_"
+_REMOVALS = "tests.node.test_removals.Removals.test_"
 _MISTAKEN = "tests.node.test_mistaken_address.MistakenAddress.test_"
 _DOUBTS = "tests.node.test_bootstrap_guard.Doubts.test_those_"
 
@@ -135,8 +136,54 @@ MEMBERSHIP = (
     ),
     mutant(
         "removal-stays-in-node-json", "4.4", "finn/node/standing.py",
-        "if removed == node.identity.removed or", "if removed <= node.identity.removed or",
-        _MOVED + "a_newcomer_that_reads_its_removal_when_it_was_added_again",
+        "if removed != node.identity.removed:", "if removed > node.identity.removed:",
+        _REMOVALS + "a_newcomer_that_reads_its_removal_when_it_was_added_again",
+    ),
+    mutant(
+        "leaders-word-is-taken-back", "4.4", _SERVER,
+        "if self.removed and not self.told_removed:", "if self.removed:",
+        _BUGS + "a_leaders_word_is_not_taken_back",
+        _REMOVALS + "a_snapshot_of_before_takes_nothing_back",
+    ),
+    mutant(
+        "removal-of-the-log-ends-links", "4.4", "finn/node/links.py",
+        "if node.raft is not None and node.raft.told_removed:",
+        "if node.raft is not None and node.raft.removed:",
+        _REMOVALS + "its_links_are_lost_before_it_reads_on",
+        _REMOVALS + "one_that_was_not_told_is_told_by_the_next_leader",
+    ),
+    mutant(
+        "removal-of-the-log-refuses-links", "4.4", "finn/node/links.py",
+        "        if node.raft.told_removed:\n            return",
+        "        if node.raft.removed:\n            return",
+        _REMOVALS + "one_that_was_not_told_is_told_by_the_next_leader",
+    ),
+    mutant(
+        "removed-newcomer-asks-nobody", "4.4", "finn/node/standing.py",
+        "                node.links.ask_anew()\n", "",
+        _REMOVALS + "a_newcomer_that_is_removed_is_told",
+    ),
+    mutant(
+        "next-leader-does-not-tell", "4.4", "finn/node/links.py",
+        "if link.peer is not None and self._node.standing.has_removed(link.peer):", "if False:",
+        _REMOVALS + "one_that_was_not_told_is_told_by_the_next_leader",
+    ),
+    mutant(
+        "told-node-keeps-its-links", "4.4", "finn/node/standing.py",
+        '("added to the cluster again")\n        node.links.follow',
+        '("added to the cluster again")\n                node.links.follow',
+        _REMOVALS + "one_that_was_not_told_is_told_by_the_next_leader",
+    ),
+    mutant(
+        "removal-by-a-wrong-address", "4.4", _CHANGES,
+        'if says not in ("", address) and await', "if False and await",
+        _MOVED + "removing_an_address_does_not_remove_one_that_lives_elsewhere",
+    ),
+    mutant(
+        "mistaken-member-stays", "4.4", _CHANGES,
+        'if says not in ("", address) and await self._answers(member.id, says):',
+        'if says not in ("", address):',
+        _MOVED + "removing_one_that_is_mistaken_about_its_address",
     ),
     mutant(
         "removed-node-keeps-its-id", "4.4", "finn/node/opening.py",
@@ -308,7 +355,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "removed-though-it-moved-away", "4.7", _CHANGES,
-        "if only_at is not None and self._is_misplaced(member_id, only_at):", "if False:",
+        "if self._is_misplaced(member_id, only_at):", "if False:",
         _MOVED + "one_that_moved_away_meanwhile_is_not_removed",
     ),
     mutant(
@@ -369,7 +416,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "removed-node-accepts-links", "4.8", "finn/node/links.py",
-        '        if node.raft.removed:\n            return "the node was removed',
+        '        if node.raft.told_removed:\n            return "the node was removed',
         '        if False:\n            return "the node was removed',
         _NODE + "a_removed_node_is_quiet",
     ),
@@ -385,7 +432,7 @@ MEMBERSHIP = (
     ),
     mutant(
         "removal-forgotten-by-a-restart", "4.8", "finn/node/standing.py",
-        "        node.identity.removed = removed\n", "",
+        "            node.identity.removed = removed\n", "",
         _NODE + "a_removed_node_is_quiet_after_a_restart",
     ),
 )  # fmt: skip

@@ -66,6 +66,18 @@ class MissingTests(SynchronousTestCase):
         computer.files.makedirs("data/log")
         self.assert_refuses(computer, CorruptLog, "the log is missing")
 
+    def test_the_log_of_one_that_was_removed(self) -> None:
+        """It may have been added again, and would be asked for a vote that it has given."""
+        computer = self.start(size=3)
+        computer.options.join = []
+        identity = Identity.load(computer.files, "data")
+        assert identity is not None
+        identity.removed = True
+        identity.save()
+        computer.files.rmtree("data/log")
+        computer.files.makedirs("data/log")
+        self.assert_refuses(computer, CorruptLog, "the log is missing")
+
     def lose_power(self, computer: Computer) -> None:
         """Leave traces of a power loss in a run whose writes were not synced."""
         computer.options.durability = Durability.LOW

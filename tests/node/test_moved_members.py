@@ -255,40 +255,6 @@ class MovedMembers(SynchronousTestCase):
         self.assertNotEqual(computer.node.identity.node_id, node_id)
         self.assertEqual(raft.current_term, term)
 
-    def test_a_newcomer_that_reads_its_removal_when_it_was_added_again(self) -> None:
-        """It had the cluster's id, but did not know that it was a member: its id is as good."""
-        self.start(seed=1)
-        computer = self.waiting()
-        client = Client(self.cluster, self.leader)
-        client.send(f"RAFTADDPEER {computer.address}")
-        while not computer.node.identity.cluster_id:
-            self.cluster.advance(0.0002)
-        computer.kill()
-        self.assertFalse(computer.node.identity.joined)
-        self.cluster.wait_until(lambda: client.received)
-        self.assertEqual(client.ask(f"RAFTREMOVEPEER {computer.address}"), b"+OK\r\n")
-        self.cluster.advance(5)
-        for number in range(12):  # so much that the removal comes a while before the addition
-            self.cluster.execute("PUT", f"k{number}", "y" * 700_000)
-        self.assertEqual(client.ask("RAFTTRANSFER"), b"+OK\r\n")
-        self.cluster.advance(3)
-        leader = self.cluster.leader()
-        computer.start()
-        self.cluster.advance(1)
-        reply = Client(self.cluster, leader).ask(f"RAFTADDPEER {computer.address}")
-        self.assertEqual(reply, b"+OK\r\n")
-        self.cluster.wait_until(lambda: computer.node.identity.removed)
-        self.cluster.wait_until(lambda: not computer.node.identity.removed)
-        computer.kill()
-        computer.options.wait = False
-        computer.start()
-        self.cluster.execute("PUT", "z", "1")
-        self.cluster.wait_until(lambda: computer.machine.values.get(b"z") == b"1", 60)
-        node_id = computer.node.identity.node_id
-        raft = self.cluster.nodes[leader].raft
-        assert raft is not None
-        self.assertIn(node_id, raft.configuration.voters)
-
     def test_one_that_is_mistaken_about_its_address(self) -> None:
         """It is not there, but one that waits to be added: nobody is moved, or added."""
         self.start()
@@ -382,6 +348,38 @@ class MovedMembers(SynchronousTestCase):
         self.cluster.advance(1)
         self.failureResultOf(removing, MembershipError)
         self.assertEqual(self.noted(self.leader), before)
+
+    def test_removing_an_address_does_not_remove_one_that_lives_elsewhere(self) -> None:
+        """It is noted there by mistake; who is meant is the one that lives there."""
+        self.start(size=4)
+        one, two, three = (self.cluster.computers[m] for m in self.others)
+        wrong = three.address
+        self.note(self.others[2], "10.0.0.77:7481")
+        self.note(self.others[0], wrong)
+        client = Client(self.cluster, self.leader)
+        text = f"-ERR the member known at {wrong} lives elsewhere: try again\r\n"
+        self.assertEqual(client.ask(f"RAFTREMOVEPEER {wrong}"), text.encode())
+        self.note(self.others[0], one.address)
+        self.correct()
+        self.assert_all_known(self.cluster.computers)
+        self.assertEqual(client.ask(f"RAFTREMOVEPEER {wrong}"), b"+OK\r\n")
+        self.cluster.wait_until(lambda: three.node.identity.removed)
+        self.assertFalse(one.node.identity.removed or two.node.identity.removed)
+
+    def test_removing_one_that_is_mistaken_about_its_address(self) -> None:
+        """It says that it lives elsewhere, but somebody else does: it is who is meant."""
+        self.start()
+        mistaken, other = (self.cluster.computers[m] for m in self.others)
+        real = mistaken.address
+        mistaken.kill()
+        mistaken.options = replace(mistaken.options, address=other.address, join=[])
+        mistaken.start()
+        self.cluster.advance(5)
+        node_id = mistaken.node.identity.node_id
+        self.assertEqual(self.noted(self.leader)[node_id], real)
+        reply = Client(self.cluster, self.leader).ask(f"RAFTREMOVEPEER {real}")
+        self.assertEqual(reply, b"+OK\r\n")
+        self.assertNotIn(node_id, self.noted(self.leader))
 
     def test_one_id_at_two_addresses(self) -> None:
         """A directory was copied: the members are not changed with each of their links."""

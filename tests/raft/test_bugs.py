@@ -786,6 +786,18 @@ class MembershipBugTests(SynchronousTestCase):
                 node.append((2, 1), configuration_entry(3, 1, again), commit=3)
             self.assertFalse(node.raft.removed)
 
+    def test_a_leaders_word_is_not_taken_back(self) -> None:
+        """Ids are never used again: what has this node as a member is of before."""
+        for snapshot in (False, True):
+            node = Single(members(1, 2))
+            node.raft.learn_of_removal(node.now)
+            node.drain()
+            if snapshot:
+                node.raft.snapshot_installed(3, 1, 0, members(1, 2), 2, node.now)
+            else:
+                node.append((0, 0), configuration_entry(1, 1, members(1, 2)), term=1, commit=1)
+            self.assertTrue(node.raft.removed)
+
     def test_history_removes_no_leader(self) -> None:
         """After a restart of all, a leader commits again the configurations of before its time."""
         node = Single(Configuration())
