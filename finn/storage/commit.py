@@ -110,12 +110,15 @@ class GroupCommit:
         self._queue.append(step)
 
     def add_behind(self, step: Callable[[], None]) -> None:
-        """Run something that blocks behind all changes so far; those that follow need not wait."""
+        """Run something that blocks behind all changes so far; those that follow need not wait.
+
+        It is not run where one of those failed, even if that is not known here yet.
+        """
         if self._queue:
             self.add(step)
             self.start()
         elif self.failed is None:
-            self.submit(step).addErrback(self._broke)
+            self.submit(self._tail.run, [step], False).addErrback(self._broke)
 
     def lower(self, index: int) -> None:
         """Entries above ``index`` are truncated: what is under way does not cover them any more."""

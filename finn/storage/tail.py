@@ -31,6 +31,7 @@ class TailWriter:
         self._path = directory
         self._nonce = 0
         self._file: IFile | None = None
+        self._failure: Exception | None = None
 
     def attach(self, segment: Segment, file_size: int) -> None:
         """Open an existing segment, and sync it.
@@ -63,7 +64,25 @@ class TailWriter:
         self.offset += len(data)
 
     def run(self, steps: Sequence[bytes | Callable[[], None]], sync: bool) -> None:
-        """Write bytes and take other steps in order, joining writes; then sync."""
+        """Write bytes and take other steps in order, joining writes; then sync.
+
+        Invariant: nothing is done once something failed; above all nothing is removed, as the
+        segment that was to replace it may not be there.
+
+        Raises:
+            DiskFailed: it did not work, now or before.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._take(steps)
+            if sync:
+                self.sync()
+        except Exception as e:
+            self._failure = e
+            raise
+
+    def _take(self, steps: Sequence[bytes | Callable[[], None]]) -> None:
         pieces: list[bytes] = []
         size = 0
         for step in steps:
@@ -80,8 +99,6 @@ class TailWriter:
                 step()
         if pieces:
             self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        if sync:
-            self.sync()
 
     def sync(self) -> None:
         """Make everything durable. Raises DiskFailed."""

@@ -233,6 +233,11 @@ STORAGE = (
         ),
     ),
     mutant(
+        "log-is-removed-behind-a-failure", "5.14", _TAIL,
+        "            self._failure = e\n", "",
+        _ERRORS + "nothing_is_removed_once_a_segment_cannot_be_begun",
+    ),
+    mutant(
         "failed-vote-is-tried-again", "5.14", _FASTLOG,
         "        self._commit.fail(error)\n", "",
         _ERRORS + "failing_save_of_the_state",

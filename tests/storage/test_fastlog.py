@@ -424,6 +424,23 @@ class ErrorTests(FastLogTestCase):
         self.assertEqual(files.take(), [])
         self.failureResultOf(store.sync(), DiskFailed)
 
+    def test_nothing_is_removed_once_a_segment_cannot_be_begun(self) -> None:
+        """The segment that was to replace them is not there: they are all of the log."""
+        store = self.make(self.disk, segment_bytes=100)
+        store.open()
+        self.disk.step_all()
+        for index in range(1, 4):
+            store.append([sample_entry(index)])
+            self.disk.step_all()
+        names = self.files.listdir("data/log")
+        self.files.fail("create", error=errno.ENOSPC)
+        store.append([sample_entry(4)])
+        store.compact(3)
+        self.disk.step_all()
+        self.failing(store.sync(), "cannot create data/log/00000004.log: No space left on device")
+        self.assertEqual(self.files.listdir("data/log"), names)
+        self.assertEqual(self.reopen(self.files.crash()).last_index, 3)
+
     def test_failing_save_of_the_state(self) -> None:
         """It fails the log too: the node has to stop."""
         self.files.fail("write", error=errno.EIO, path="state")
