@@ -42,7 +42,8 @@ class GroupCommit:
         on_synced: called with the ``position`` up to which everything is durable.
 
     Attributes:
-        position: where the last change ends, in the owner's terms; set it before each change.
+        position: where the last change ends, in the owner's terms; set it when the log is opened,
+            and before each change.
         last_index: last entry of the log when the changes are made; set it before each change.
         written_index: last entry that can be read from the files.
         durable_index: last entry that survives a power loss.

@@ -154,6 +154,7 @@ class FastLog:
         nothing_new = image.marked or last.end == SEGMENT_HEADER_SIZE
         self._mark = 0 if nothing_new else last.end
         self._commit.rebase(image.last_index)
+        self._commit.position = (last, last.end)
 
     def _not_opened(self, failure: Failure) -> Failure:
         error = failure.value

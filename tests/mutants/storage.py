@@ -185,6 +185,11 @@ STORAGE = (
         "tests.node.test_snapshots.SnapshotTests.test_a_founding_cut_short_begins_again",
     ),
     mutant(
+        "sync-before-the-first-write-never-ends", "5.13", _FASTLOG,
+        "        self._commit.position = (last, last.end)\n", "",
+        _HIGH + "shrink_first_after_an_open",
+    ),
+    mutant(
         "segment-name-not-synced", "5.13", _SEGMENT,
         "        files.rename(temporary, segment.path)\n"
         "        files.sync_directory(directory)\n    except",

@@ -173,6 +173,23 @@ class HighTests(FastLogTestCase):
         """That is an error of its own."""
         self.failureResultOf(self.store.read(1, 1000), LogError)
 
+    def test_shrink_first_after_an_open(self) -> None:
+        """No segment is begun for it, nothing was written yet: it is done nevertheless."""
+        self.store.append(sample_entries(1, 6))
+        self.store.truncate_suffix(6)
+        self.disk.step_all()
+        self.store = self.make(self.disk, self.files.crash())
+        self.store.open()
+        self.disk.step_all()
+        self.store.compact(3)
+        shrunk = self.store.shrink()
+        self.disk.step_all()
+        self.assertIsNone(self.successResultOf(shrunk))
+        self.store.append([sample_entry(6)])
+        fired = self.sync()
+        self.disk.step_all()
+        self.assertEqual((self.store.first_index, self.store.last_index, fired), (4, 6, [1]))
+
     def test_state_is_saved_on_the_disk_thread(self) -> None:
         """Term and vote fire when they are synced."""
         saved = self.store.save_state(HardState(3, 4))
