@@ -118,9 +118,13 @@ class FastLog:
                 files.unlink(os.path.join(directory, name))
         has_state = state_file.load()
         image = load_segments(files, directory)
+        # A process that was killed may have left things un-synced that count from now on.
+        files.sync_directory(directory)
         if image.segments:
             if not has_state:
                 raise CorruptLog(state_file.path, 0, "term and vote are missing")
+            if image.unmarked:
+                self._seal(image.segments[-2])
             self._tail.attach(image.segments[-1], image.file_size)
         else:
             # Term and vote are made first, the first segment before they are used.
@@ -130,12 +134,20 @@ class FastLog:
                 state_file.save(HardState())
             image.segments.append(self._new_segment(1, 0, 0, False))
             self._tail.begin(image.segments[0])
-        # A process that was killed may have left things un-synced that count from now on.
         state_file.sync()
-        files.sync_directory(directory)
         for path in image.void:
             files.unlink(path)
         return image
+
+    def _seal(self, segment: Segment) -> None:
+        """Do what a crash kept ``begin`` from: mark that a segment has a successor.
+
+        Before anything is appended to that: its loss would not be missed.
+        """
+        self._tail.attach(segment, segment.end)
+        self._tail.cut(segment.end)
+        self._tail.seal()
+        segment.end += MARK_SIZE
 
     def _opened(self, image: LogImage) -> None:
         self._segments = image.segments

@@ -43,8 +43,9 @@ offset  size  field
 The first record that is incomplete, fails its CRC or does not continue the log ends the log when
 it is in the last segment and no mark, wherever in the file, names an offset above it: it was
 never known to be on the disk. Behind the last entry of a segment with a successor less than an
-entry may follow: a mark that was not finished. In every other place it is corruption, and so is a
-last segment with a mark that it has a successor.
+entry may follow: a mark that was not finished. Where the last segment but one has no whole one, the
+next start writes it, before it appends. In every other place it is corruption, and so is a last
+segment with a mark that it has a successor.
 """
 
 from __future__ import annotations

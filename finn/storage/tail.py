@@ -121,9 +121,7 @@ class TailWriter:
             raise disk_failed("create", segment.path, e) from e
         try:
             if self._file is not None:
-                self.write(encode_mark(self._nonce, self.offset, self.offset, HAS_SUCCESSOR))
-                self.sync()
-                self.close()
+                self.seal()
         except DiskFailed:
             file.close()
             raise
@@ -131,6 +129,12 @@ class TailWriter:
         self._nonce = segment.header.nonce
         self._file = file
         self.offset = file.size()
+
+    def seal(self) -> None:
+        """Say that the segment has a successor, and close the file. Raises DiskFailed."""
+        self.write(encode_mark(self._nonce, self.offset, self.offset, HAS_SUCCESSOR))
+        self.sync()
+        self.close()
 
     def cut(self, size: int) -> None:
         """Remove a torn tail, durably. Raises DiskFailed."""

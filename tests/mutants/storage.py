@@ -97,8 +97,21 @@ STORAGE = (
     ),
     mutant(
         "mark-of-a-successor-is-not-synced", "5.12", _TAIL,
-        "                self.sync()\n                self.close()", "                self.close()",
+        "        self.sync()\n        self.close()", "        self.close()",
         _POWER + "a_segment_that_goes_after_a_cut_is_missed",
+    ),
+    mutant(
+        "mark-that-a-crash-prevented-is-not-made-up-for", "5.12", _FASTLOG,
+        "            if image.unmarked:\n", "            if False:\n",
+        _POWER + "a_segment_that_goes_after_a_cut_is_missed",
+        _DAMAGE + "SegmentsTests.test_the_mark_is_made_up_for",
+        _DAMAGE + "SegmentsTests.test_the_newest_segment_of_an_earlier_version_is_missing",
+    ),
+    mutant(
+        "unfinished-mark-stays", "5.12", _FASTLOG,
+        "        self._tail.cut(segment.end)\n", "",
+        _POWER + "a_segment_that_goes_after_a_cut_is_missed",
+        _DAMAGE + "SegmentsTests.test_the_mark_is_made_up_for",
     ),
     mutant(
         "checksums-are-not-compared", "5.12", _RECORDS,

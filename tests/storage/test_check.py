@@ -113,6 +113,14 @@ class CheckTests(SynchronousTestCase):
         os.truncate(path, os.path.getsize(path) - 1)
         self.faulty(path, "a start will drop 75 bytes")
 
+    def test_unfinished_mark_of_a_successor(self) -> None:
+        """What a start makes up for is no fault, and stays."""
+        path = os.path.join(self.directory, "log/00000002.log")
+        for size in (1, 39):
+            os.truncate(path, os.path.getsize(path) - size)
+            before = self.content()
+            self.assertEqual((self.run_check()[0], self.content()), (0, before))
+
     def test_damaged_state(self) -> None:
         """Term and vote are checked too, and the log read all the same."""
         self.damage("log/state", 5)

@@ -198,6 +198,7 @@ class SegmentsTests(DamageTestCase):
         for index in range(1, 31):
             store.append([sample_entry(index)])
         self.names = [segment.path for segment in store._segments]
+        self.base = store._segments[-1].base_index
         self.assertGreater(len(self.names), 4)
 
     def test_a_torn_segment_with_a_successor_is_corruption(self) -> None:
@@ -246,14 +247,19 @@ class SegmentsTests(DamageTestCase):
                 self.refused(files, f"data/log/{newest}", 0)
 
     def test_the_newest_segment_of_an_earlier_version_is_missing(self) -> None:
-        """Nothing can tell; what is there is read."""
-        files = self.many.crash()
-        file = files.open(self.names[-2])
-        file.truncate(file.size() - MARK_SIZE)
-        base = self.open(files)._segments[-1].base_index
-        files.unlink(self.names[-1])
-        store = self.open(files)
-        self.assertEqual((store.last_index, store.dropped_tail), (base, False))
+        """Nothing can tell, what is there is read; this version has not opened it before."""
+        for opened in (False, True):
+            files = self.many.crash()
+            file = files.open(self.names[-2])
+            file.truncate(file.size() - MARK_SIZE)
+            if opened:
+                self.open(files)
+            files.unlink(self.names[-1])
+            if opened:
+                self.refused(files, self.names[-1], 0)
+                continue
+            store = self.open(files)
+            self.assertEqual((store.last_index, store.dropped_tail), (self.base, False))
 
     def test_a_mark_of_a_successor_that_was_not_finished(self) -> None:
         """Whoever died while it was written lost nothing, and goes on, compaction included."""
@@ -272,6 +278,20 @@ class SegmentsTests(DamageTestCase):
                 self.successResultOf(store.shrink())
                 self.assertEqual(self.successResultOf(store.read(first, 1))[0].index, first)
                 self.assertEqual(self.open(files.crash()).first_index, first)
+
+    def test_the_mark_is_made_up_for(self) -> None:
+        """The next start writes what a crash kept from the last segment but one."""
+        whole = self.many.read(self.names[-2])
+        end = len(whole) - MARK_SIZE
+        for size in range(MARK_SIZE):
+            files = self.many.crash()
+            file = files.open(self.names[-2])
+            file.truncate(end)
+            file.write(whole[end : end + size])
+            bytes_before = self.open(self.many.crash()).log_bytes
+            self.assertEqual(self.open(files).log_bytes, bytes_before)
+            for seed in range(3):
+                self.assertEqual(files.power_cut(Random(seed)).read(self.names[-2]), whole)
 
     def test_segments_of_another_log(self) -> None:
         """A segment under a wrong number is refused."""

@@ -238,12 +238,23 @@ class PowerTests(SynchronousTestCase):
             files.cut_at(cut, 0.4)
             Script(files, Durability.HIGH, 2).run(60)
             for after in (files.crash(), files.power_cut(Random(cut))):
-                segments = self._reopen(after, Durability.HIGH)._segments
-                if len(segments) == 1 or segments[-1].last_index == segments[-1].base_index:
+                opened = after.crash()
+                store = self._reopen(opened, Durability.HIGH)
+                last = store._segments[-1]
+                if len(store._segments) == 1:
                     continue
-                after.unlink(segments[-1].path)
-                store = FastLog(after, ImmediateDisk(), Clock(), "data", random=Random(3))
-                error = self.failureResultOf(store.open(), CorruptLog).value
-                self.assertEqual(error.path, segments[-1].path, f"cut {cut}")
-                missed += 1
+                if last.last_index > last.base_index:
+                    # Even if it goes before the next start.
+                    after.dead = False
+                    self._missed(after, last.path, f"cut {cut}")
+                    missed += 1
+                store.append([sample_entry(store.last_index + 1)])
+                self.assertIsNone(self.successResultOf(store.sync()))
+                self._missed(opened, store._segments[-1].path, f"cut {cut}, opened")
         self.assertGreater(missed, 50)
+
+    def _missed(self, files: FaultyFiles, path: str, text: str) -> None:
+        files.unlink(path)
+        store = FastLog(files, ImmediateDisk(), Clock(), "data", random=Random(3))
+        error = self.failureResultOf(store.open(), CorruptLog).value
+        self.assertEqual(error.path, path, text)
