@@ -135,8 +135,7 @@ class FastLog:
             image.segments.append(self._new_segment(1, 0, 0, False))
             self._tail.begin(image.segments[0])
         state_file.sync()
-        for path in image.void:
-            files.unlink(path)
+        self._unlink(image.void)
         return image
 
     def _seal(self, segment: Segment) -> None:
@@ -323,7 +322,7 @@ class FastLog:
             self._reader.forget(path)
             try:
                 self._files.unlink(path)
-                # One by one, so that a power loss leaves no gap between the numbers.
+                # One by one and the oldest first: a power loss leaves no gap between the numbers.
                 self._files.sync_directory(self._directory)
             except OSError as e:
                 raise disk_failed("remove", path, e) from e

@@ -26,7 +26,7 @@ class LogImage:
 
     Attributes:
         segments: in order, the void ones left out.
-        void: paths of segments that later ones made void.
+        void: paths of segments that later ones made void, in order.
         terms: (first index, term) of each run of entries of one term.
         configurations: configuration entries.
         last_index: of the last entry, or the base.

@@ -210,6 +210,12 @@ STORAGE = (
         _POWER + "high", _POWER + "medium",
     ),
     mutant(
+        "void-segments-are-removed-all-at-once", "5.13", _FASTLOG,
+        "        self._unlink(image.void)\n",
+        "        for path in image.void:\n            files.unlink(path)\n",
+        _POWER + "power_cuts_after_void_segments_were_removed",
+    ),
+    mutant(
         "replaced-file-name-not-synced", "5.13", "finn/storage/aside.py",
         '    files.sync_directory(os.path.dirname(path) or ".")\n', "",
         "tests.storage.test_identity.IdentityTests.test_saved_is_durable",

@@ -230,6 +230,28 @@ class PowerTests(SynchronousTestCase):
                 found = self._reopen(killed.power_cut(Random(outcome)), durability)
                 self.assertEqual((found.last_index, found.dropped_tail), (2, False))
 
+    def test_power_cuts_after_void_segments_were_removed(self) -> None:
+        """A start that ends an interrupted compaction leaves no gap between the numbers."""
+        for cut in range(1, 25):
+            files = FaultyFiles()
+            store = self._reopen(files, Durability.HIGH)
+            for index in range(1, 13):
+                store.append([sample_entry(index, 1, bytes(SEGMENT))])
+            store.truncate_suffix(6)
+            store.append([sample_entry(index, 2) for index in range(6, 9)])
+            files.cut_at(files.operations + cut)
+            store.compact(6)
+            self.assertTrue(files.dead)
+            found = files.crash()
+            left = self._reopen(found, Durability.HIGH)
+            for seed in range(10):
+                store = self._reopen(found.power_cut(Random(seed)), Durability.HIGH)
+                self.assertEqual(
+                    (store.first_index, store.last_index, store.terms),
+                    (left.first_index, left.last_index, left.terms),
+                    f"cut {cut} seed {seed}",
+                )
+
     def test_a_segment_that_goes_after_a_cut_is_missed(self) -> None:
         """Whatever the cut: the one before knows of it before there is an entry in it."""
         missed = 0
