@@ -22,6 +22,8 @@ ASIDE_PREFIX = "removed-"
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 # What a node keeps in its data directory besides node.json.
 DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
+# Directories that cannot be synced for these were made by somebody else.
+_FOREIGN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
 # All of node.json. One without "crc" is of an earlier version; a damaged name is of none.
 _FIELDS = {
     "version", "node_id", "cluster_id", "joined", "address", "backend", "level", "weak", "boot_id",
@@ -264,7 +266,7 @@ class DirectoryLock:
 
     Args:
         files: the file system.
-        directory: data directory, created if missing.
+        directory: data directory, created durably if missing.
     """
 
     def __init__(self, files: IFiles, directory: str) -> None:
@@ -280,6 +282,8 @@ class DirectoryLock:
         """
         try:
             self._files.makedirs(self._directory)
+            if not self._files.exists(os.path.join(self._directory, IDENTITY_NAME)):
+                self._sync_parents()
             release = self._files.lock(os.path.join(self._directory, LOCK_NAME))
         except OSError as e:
             reason = e.strerror or str(e)
@@ -289,6 +293,17 @@ class DirectoryLock:
         if release is None:
             raise DataDirectoryError(f"{self._directory} is in use by another process")
         self._release = release
+
+    def _sync_parents(self) -> None:
+        """Make the directory's name durable: whoever made it may have died, or not have cared."""
+        path = self._directory
+        while path and path != (parent := os.path.dirname(path)):
+            try:
+                self._files.sync_directory(parent or ".")
+            except OSError as e:
+                if e.errno not in _FOREIGN:
+                    raise
+            path = parent
 
     def release(self) -> None:
         """Give it back; harmless without."""

@@ -216,6 +216,12 @@ STORAGE = (
         _POWER + "power_cuts_after_void_segments_were_removed",
     ),
     mutant(
+        "directory-made-before-a-crash-is-not-durable", "5.13", "finn/storage/identity.py",
+        "                self._sync_parents()\n", "                pass\n",
+        "tests.storage.test_identity.DirectoryLockTests."
+        "test_the_directory_made_before_a_crash_is_durable",
+    ),
+    mutant(
         "replaced-file-name-not-synced", "5.13", "finn/storage/aside.py",
         '    files.sync_directory(os.path.dirname(path) or ".")\n', "",
         "tests.storage.test_identity.IdentityTests.test_saved_is_durable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from random import Random
@@ -230,7 +231,7 @@ class IdentityTests(SynchronousTestCase):
 
 
 class DirectoryLockTests(SynchronousTestCase):
-    """On the real file system."""
+    """On the real file system, and on one that fails."""
 
     def test_second_process_gets_one_line(self) -> None:
         """The directory is made, locked, and free again after release."""
@@ -253,3 +254,29 @@ class DirectoryLockTests(SynchronousTestCase):
             error = self.assertRaises(DataDirectoryError, lock.acquire)
             self.assertIn(f"cannot use {directory}: ", str(error))
             self.assertNotIn("\n", str(error))
+
+    def test_the_directory_made_before_a_crash_is_durable(self) -> None:
+        """The next start syncs its parents, all of them, before anything counts on it."""
+        for cut in range(1, 8):
+            files = FaultyFiles()
+            files.cut_at(cut)
+            self.assertRaises(PowerCut, DirectoryLock(files, "a/b/d").acquire)
+            found = files.crash()
+            DirectoryLock(found, "a/b/d").acquire()
+            Identity(found, "a/b/d", 0xABC, "fastlog").save()
+            for seed in range(10):
+                after = found.power_cut(Random(seed))
+                self.assertTrue(after.exists("a/b/d/node.json"), f"cut {cut} seed {seed}")
+
+    def test_parents_of_others(self) -> None:
+        """Those who may not read a parent did not make the directory; a broken disk is told."""
+        for code, text in ((errno.EACCES, ""), (errno.EIO, "cannot use a/d: Input/output error")):
+            files = FaultyFiles()
+            files.makedirs("a/d")
+            files.fail("sync_directory", error=code, times=2)
+            lock = DirectoryLock(files, "a/d")
+            if text:
+                error = self.assertRaises(DataDirectoryError, lock.acquire)
+                self.assertEqual(str(error), text)
+            else:
+                lock.acquire()
