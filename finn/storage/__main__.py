@@ -29,9 +29,13 @@ def main(arguments: Sequence[str], output: TextIO, errors: TextIO) -> int:
     Returns:
         The exit code.
     """
-    if list(arguments) in (["-h"], ["--help"]):
-        output.write(USAGE)
-        return 0
+    for argument in arguments:
+        if argument in ("-h", "--help"):
+            output.write(USAGE)
+            return 0
+        if argument.startswith("-"):
+            errors.write(f"unknown option {argument}, see --help\n")
+            return 2
     if len(arguments) != 2 or arguments[0] != "check":
         errors.write(USAGE)
         return 2

@@ -160,6 +160,10 @@ class CheckTests(SynchronousTestCase):
             identity.save()
             self.assertEqual(self.run_check()[0], index > 30)
         self.faulty("the log ends with entry 30 of term 4; when", "with entry 31 of term 4")
+        # A start does not mind either: it never votes.
+        identity.removed = True
+        identity.save()
+        self.assertEqual(self.run_check()[0], 0)
 
     def test_running_node(self) -> None:
         """A directory in use is said to be."""
@@ -187,7 +191,11 @@ class CheckTests(SynchronousTestCase):
         """Wrong usage is told on the error output, with exit code 2."""
         for arguments in (("check",), ("fix", "x"), ("check", "a", "b")):
             self.assertEqual(self.run_check(*arguments), (2, "", USAGE))
-        self.assertEqual(self.run_check("--help"), (0, USAGE, ""))
+        for arguments in (("--help",), ("-h",), ("check", "--help"), ("check", "-h", "a")):
+            self.assertEqual(self.run_check(*arguments), (0, USAGE, ""))
+        for arguments in (("check", "--repair"), ("check", "--repair", "a"), ("--repair",)):
+            line = "unknown option --repair, see --help\n"
+            self.assertEqual(self.run_check(*arguments), (2, "", line))
         code, output, errors = self.run_check("check", "/nowhere")
         self.assertEqual((code, output, errors), (2, "", "/nowhere is not a directory\n"))
 
