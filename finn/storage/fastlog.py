@@ -123,8 +123,8 @@ class FastLog:
         if image.segments:
             if not has_state:
                 raise CorruptLog(state_file.path, 0, "term and vote are missing")
-            if image.unmarked:
-                self._seal(image.segments[-2])
+            if len(image.segments) > 1:
+                self._seal(image.segments[-2], image.unmarked)
             self._tail.attach(image.segments[-1], image.file_size)
         else:
             # Term and vote are made first, the first segment before they are used.
@@ -138,15 +138,18 @@ class FastLog:
         self._unlink(image.void)
         return image
 
-    def _seal(self, segment: Segment) -> None:
-        """Do what a crash kept ``begin`` from: mark that a segment has a successor.
+    def _seal(self, segment: Segment, unmarked: bool) -> None:
+        """Do what a crash may have kept ``begin`` from: say durably that there is a successor.
 
         Before anything is appended to that: its loss would not be missed.
         """
         self._tail.attach(segment, segment.end)
-        self._tail.cut(segment.end)
-        self._tail.seal()
-        segment.end += MARK_SIZE
+        if unmarked:
+            self._tail.cut(segment.end)
+            self._tail.seal()
+            segment.end += MARK_SIZE
+        else:
+            self._tail.close()
 
     def _opened(self, image: LogImage) -> None:
         self._segments = image.segments

@@ -35,7 +35,7 @@ class LogImage:
         file_size: of the last segment, what is dropped included.
         marked: the last record is a mark that names all before it.
         continued: the last segment has a mark that says that it has a successor.
-        unmarked: the one before the last has none, or not a whole one.
+        unmarked: the one before the last, if any, has none, or not a whole one.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -83,7 +83,6 @@ def load_segments(files: IFiles, directory: str) -> LogImage:
     for segment in found:
         image.unmarked = not image.continued
         _load(files, image, segment, segment is found[-1])
-    image.unmarked = image.unmarked and len(image.segments) > 1
     # Who only looks at the log of a node that runs may find that it has just begun a segment.
     if image.continued and not files.exists(_successor(directory, found[-1])):
         raise CorruptLog(_successor(directory, found[-1]), 0, "the segment is missing")

@@ -102,14 +102,14 @@ STORAGE = (
     ),
     mutant(
         "mark-that-a-crash-prevented-is-not-made-up-for", "5.12", _FASTLOG,
-        "            if image.unmarked:\n", "            if False:\n",
+        "        if unmarked:\n", "        if False:\n",
         _POWER + "a_segment_that_goes_after_a_cut_is_missed",
         _DAMAGE + "SegmentsTests.test_the_mark_is_made_up_for",
         _DAMAGE + "SegmentsTests.test_the_newest_segment_of_an_earlier_version_is_missing",
     ),
     mutant(
         "unfinished-mark-stays", "5.12", _FASTLOG,
-        "        self._tail.cut(segment.end)\n", "",
+        "            self._tail.cut(segment.end)\n", "",
         _POWER + "a_segment_that_goes_after_a_cut_is_missed",
         _DAMAGE + "SegmentsTests.test_the_mark_is_made_up_for",
     ),
@@ -246,6 +246,11 @@ STORAGE = (
         "        self._file.datasync()\n        self.offset = file_size",
         "        self.offset = file_size",
         _POWER + "kill_then_power_cut",
+    ),
+    mutant(
+        "mark-of-a-killed-process-is-trusted", "5.13", _FASTLOG,
+        "if len(image.segments) > 1:", "if len(image.segments) > 1 and image.unmarked:",
+        _POWER + "a_segment_that_goes_after_a_cut_is_missed",
     ),
     mutant(
         "leveldb-log-just-ended-not-synced", "5.13", "finn/storage/leveldb.py",

@@ -272,7 +272,9 @@ class PowerTests(SynchronousTestCase):
                     missed += 1
                 store.append([sample_entry(store.last_index + 1)])
                 self.assertIsNone(self.successResultOf(store.sync()))
-                self._missed(opened, store._segments[-1].path, f"cut {cut}, opened")
+                for seed in range(3):
+                    again = opened.power_cut(Random(seed))
+                    self._missed(again, store._segments[-1].path, f"cut {cut}, then {seed}")
         self.assertGreater(missed, 50)
 
     def _missed(self, files: FaultyFiles, path: str, text: str) -> None:
