@@ -136,7 +136,7 @@ def _gap(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
 
 def _lost(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
     identity = Identity.load(files, directory)
-    if identity is not None and not identity.removed:  # that one never votes
+    if identity is not None:
         lost = identity.lost_since(image.last_index, image.term_at(image.last_index))
         if lost:
             yield f"{FAULT}{lost}"

@@ -114,11 +114,6 @@ STORAGE = (
         _DAMAGE + "SegmentsTests.test_the_mark_is_made_up_for",
     ),
     mutant(
-        "check-faults-a-removed-node", "5.12", "finn/storage/check.py",
-        " and not identity.removed:", ":",
-        "tests.storage.test_check.CheckTests.test_a_log_cut_after_a_clean_stop",
-    ),
-    mutant(
         "checksums-are-not-compared", "5.12", _RECORDS,
         "if crc32(memoryview(window.data)[at + 4 : at + size]) != crc:", "if False:",
         "tests.storage.test_records.ScanTests.test_any_flipped_bit_is_noticed",

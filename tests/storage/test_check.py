@@ -160,10 +160,6 @@ class CheckTests(SynchronousTestCase):
             identity.save()
             self.assertEqual(self.run_check()[0], index > 30)
         self.faulty("the log ends with entry 30 of term 4; when", "with entry 31 of term 4")
-        # A start does not mind either: it never votes.
-        identity.removed = True
-        identity.save()
-        self.assertEqual(self.run_check()[0], 0)
 
     def test_running_node(self) -> None:
         """A directory in use is said to be."""
