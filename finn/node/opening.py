@@ -135,6 +135,8 @@ class Opening:
         """Ask for membership, or tell the others this node's new address, if there is need."""
         node = self._node
         identity = node.identity
+        if identity.removed:
+            return  # it has said how to join again
         if identity.joined and node.is_member and identity.address == node.options.address:
             return
         if not identity.joined:

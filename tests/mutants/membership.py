@@ -186,6 +186,12 @@ MEMBERSHIP = (
         _MOVED + "removing_one_that_is_mistaken_about_its_address",
     ),
     mutant(
+        "removed-node-waits-to-be-added", "4.4", "finn/node/opening.py",
+        "        if identity.removed:\n            return  # it has said",
+        "        if False:\n            return  # it has said",
+        _REMOVALS + "what_it_says_at_a_restart",
+    ),
+    mutant(
         "removed-node-keeps-its-id", "4.4", "finn/node/opening.py",
         "        node.identity = self._draw()\n        return",
         "        return",

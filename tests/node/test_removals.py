@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from finn.protocols.handshake import PeerHello
@@ -161,6 +162,26 @@ class Removals(SynchronousTestCase):
         hello = PeerHello(1, computer.node.identity.cluster_id, "db9:7481", 1, False, "raft")
         self.assertIsNone(computer.node.links.accept_link(hello))  # it may be a leader by now
         self.assert_told(computer)
+
+    def test_what_it_says_at_a_restart(self) -> None:
+        """How to join again, and not that it waits to be added."""
+        self.start()
+        computer = self.cluster.computers[self.others[0]]
+        self.ask(f"RAFTREMOVEPEER {computer.address}")
+        self.assert_told(computer)
+        computer.kill()
+        computer.options = replace(computer.options, join=[])
+        with capturedLogs() as logs:
+            computer.start()
+            self.assert_told(computer)
+        said = [line for line in map(formatEvent, logs) if "join" in line]
+        self.assertEqual(
+            said,
+            [
+                "this node was removed from its cluster and serves status only: "
+                "start it with --join to join again as a new member"
+            ],
+        )
 
     def test_a_snapshot_of_before_takes_nothing_back(self) -> None:
         """It is told of its removal while a snapshot that has it as a member is installed."""
