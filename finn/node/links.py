@@ -49,6 +49,8 @@ _LEADING = frozenset((b"A", b"f"))
 STATUS_AGE = 2.5
 # What a leader tells a former member that dials it.
 REMOVED = "you were removed from the cluster"
+# What a former member tells whoever dials it, when it knows that from a leader.
+LEFT = "the node was removed from the cluster"
 # Terms are elections: so many do not happen while a member is away, not in a lifetime.
 TERM_LEAP = 1 << 32
 
@@ -91,8 +93,9 @@ class Links:
         if hello.kind == "probe":
             return None
         if node.raft.told_removed:
-            return "the node was removed from the cluster"
+            return LEFT
         if node.standing.has_removed(hello):
+            node.membership.told(hello.node_id)
             return REMOVED
         if node.identity.cluster_id == 0 and not node.standing.adopt_cluster(hello.cluster_id):
             return "the node has failed"
@@ -197,6 +200,9 @@ class Links:
         elif (dialer := self._dialers.get(peer_id)) and dialer.problem == REMOVED:
             raft.learn_of_removal(node.now())
             node.wake()
+        elif dialer is not None and dialer.problem == LEFT:
+            # For good, as ids are never used again; this node will read or be told of it.
+            self._dialers.pop(peer_id).stop()
 
     def stop(self) -> Deferred[Any]:
         """Close all links and dial no more; fires when those that were dialled are lost."""
@@ -240,8 +246,8 @@ class Links:
         if kind in _RAFT_TYPES:
             if link.kind != "raft":
                 return
-            if kind is RequestVote and link.peer and node.standing.has_removed(link.peer):
-                link.abort("the peer was removed")  # it dials again, and is told
+            if kind is RequestVote and link.peer and node.standing.is_outsider(link.peer):
+                link.abort("the peer is no member")  # as ``poll`` does
             else:
                 now = node.now()
                 raft.receive(link.peer_id, message, now)
@@ -261,12 +267,6 @@ class Links:
             self._statuses[link.peer_id] = (node.now(), message)
         elif kind is SnapshotOffer and link.kind == "snapshot":
             node.snapshots.transfers.offered(link, message)
-
-    def ask_anew(self) -> None:
-        """Dial all peers once more: their leader says whether this node is still a member."""
-        for dialer in self._dialers.values():
-            if dialer.link is not None:
-                dialer.link.close()
 
     def send(self, peer_id: int, message: Any) -> None:
         """Send one of the core's messages; it is lost when there is no link."""
@@ -312,8 +312,9 @@ class Links:
     def poll(self) -> None:
         """Ask the peers how they are, about once a second (called twice as often)."""
         for link in list(self._incoming.values()):
-            if link.peer is not None and self._node.standing.has_removed(link.peer):
-                link.abort("the peer was removed")  # it dials again, and is told
+            if link.peer is not None and self._node.standing.is_outsider(link.peer):
+                # It dials again, says whether it is fresh still, and is told if it is not.
+                link.abort("the peer is no member")
         self._polls += 1
         if self._polls % 2 == 0:
             self.ask_statuses()

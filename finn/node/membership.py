@@ -37,7 +37,7 @@ class Membership:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._removed: set[tuple[int, int]] = set()  # terms and ids, of those removed from here
+        self._removed: set[tuple[int, int]] = set()  # terms and ids, of those removed or told so
         self._next_look = 0.0
 
     async def add(self, address: str) -> str:
@@ -115,10 +115,22 @@ class Membership:
         self.log.info("received remove peer request from {address}", address=address)
         says = self._says(member.id)
         if says not in ("", address) and await self._answers(member.id, says):
-            raise _left(address)  # whoever is there is not the one that would be removed
+            # Who is meant is whoever is there, and not the one that would be removed.
+            raise MembershipError(
+                f"ERR the member known at {address} lives at {says}: remove it by that address"
+            )
         await self._remove(member.id, term, address)
         self.log.info("node {address} detached successfully", address=address)
         return "OK"
+
+    def told(self, member_id: int) -> None:
+        """A former member was told that it is removed: it is not added in this term any more.
+
+        It may have said that it is fresh just before, and waits to be added.
+        """
+        raft = self._node.raft
+        assert raft is not None
+        self._removed.add((raft.current_term, member_id))
 
     async def rename(self, address: str) -> None:
         """This leader came back under another address.

@@ -180,9 +180,14 @@ class Opening:
         node = self._node
         identity = node.identity
         store = node.store
-        if identity.joined and store.state.term == 0:
-            raise CorruptLog(node.options.directory, 0, "the log is missing, and with it the vote")
         lost = identity.lost_since(store.last_index, store.terms[-1][1] if store.terms else 0)
+        if identity.joined and store.state.term == 0:
+            lost = "the log is missing, and with it the vote"
+        if lost and identity.removed:  # damaged, or cut short as it was set aside
+            raise DataDirectoryError(
+                f"this node was removed from its cluster, and what {node.options.directory} has is "
+                f"not whole ({lost}): start it with --join to join again as a new member"
+            )
         if lost:
             raise CorruptLog(node.options.directory, 0, lost)
 
@@ -266,8 +271,8 @@ class Opening:
         node.raft = raft
         node.applying.raft = raft
         node.driver = Driver(node, raft, store)
-        if node.identity.removed:
-            raft.removed = True
+        raft.removed = node.identity.removed
+        raft.told_removed = node.identity.told_removed
         node.links.follow(raft.peers)
         self.log.info(
             "node {id} at {address}, term {term}, log {first} to {last}",

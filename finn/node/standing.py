@@ -75,11 +75,18 @@ class Standing:
     def has_removed(self, hello: PeerHello) -> bool:
         """Say whether this node knows that another one is no member any more, and never will be.
 
-        It was one once, as it is not fresh. The newest configuration of a leader that cannot have
-        been replaced, and that is committed, is the truth; ids are never used again.
+        It was one once, as it is not fresh; ids are never used again.
+        """
+        return not hello.fresh and self.is_outsider(hello)
+
+    def is_outsider(self, hello: PeerHello) -> bool:
+        """Say whether this node knows that another one is no member.
+
+        The newest configuration of a leader that cannot have been replaced, and that is committed,
+        is the truth.
         """
         raft = self._node.raft
-        if raft is None or hello.fresh or hello.kind != "raft":
+        if raft is None or hello.kind != "raft":
             return False
         configuration = raft.configuration
         return (
@@ -101,16 +108,19 @@ class Standing:
         # A leader that is removed still has to hand over, for which it needs its links.
         if removed and raft.role is Role.LEADER:
             return
-        if removed != node.identity.removed:
-            node.identity.removed = removed
+        identity = node.identity
+        changed = removed != identity.removed
+        if changed or raft.told_removed != identity.told_removed:
+            identity.removed, identity.told_removed = removed, raft.told_removed
+            # Whoever reads of both its addition and its removal at once was a member, too.
+            identity.joined = identity.joined or removed
             self.save_identity().addErrback(node.failed)
-            if removed:
-                # It serves status only from here on.
-                self.log.warn("removed from the cluster, shutting down")
-                node.proposals.withdraw(Removed())
-                node.links.ask_anew()
-            else:
-                self.log.info("added to the cluster again")
+        if changed and removed:
+            # It serves status only from here on.
+            self.log.warn("removed from the cluster, shutting down")
+            node.proposals.withdraw(Removed())
+        elif changed:
+            self.log.info("added to the cluster again")
         node.links.follow(raft.peers)
 
     def looked_for(self, hello: PeerHello, reason: str) -> None:

@@ -24,6 +24,8 @@ BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
 # Directories that cannot be synced for these were made by somebody else.
 _FOREIGN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
+# What ``removed`` is when a leader said so; earlier versions take it for true.
+_TOLD = "told"
 # All of node.json. One without "crc" is of an earlier version; a damaged name is of none.
 _FIELDS = {
     "version", "node_id", "cluster_id", "joined", "address", "backend", "level", "weak", "boot_id",
@@ -61,6 +63,7 @@ class Identity:
             otherwise, and after a run of an earlier version.
         amnesic: the node may have forgotten what it acknowledged.
         removed: the node found itself removed from its cluster.
+        told_removed: a leader said so.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Identity:
         self.clean = True
         self.end: tuple[int, int] | None = None
         self.amnesic = False
-        self.removed = False
+        self.removed = self.told_removed = False
         self._files = files
         self._directory = directory
         self._in_memory = in_memory
@@ -133,6 +136,7 @@ class Identity:
             self.end = int(index), int(term)
         self.amnesic = bool(fields["amnesic"])
         self.removed = bool(fields["removed"])
+        self.told_removed = fields["removed"] == _TOLD
 
     def save(self) -> None:
         """Write atomically and sync. Blocks: run it on the disk thread.
@@ -161,7 +165,7 @@ class Identity:
             "clean": self.clean,
             "end": self.end,
             "amnesic": self.amnesic,
-            "removed": self.removed,
+            "removed": _TOLD if self.told_removed else self.removed,
         }
         fields["crc"] = _crc(fields)
         data = json.dumps(fields, indent=1).encode() + b"\n"

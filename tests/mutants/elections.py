@@ -308,8 +308,8 @@ ELECTIONS = (
     ),
     mutant(
         "removed-node-lost-its-vote", "7.1", "finn/node/opening.py",
-        "        if identity.joined and store.state.term == 0:",
-        "        if identity.joined and not identity.removed and store.state.term == 0:",
+        "        if lost and identity.removed:",
+        "        if identity.removed:\n            return\n        if lost and identity.removed:",
         _MISSING + "the_log_of_one_that_was_removed",
     ),
     mutant(

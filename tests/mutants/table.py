@@ -11,13 +11,14 @@ from tests.mutants.membership import MEMBERSHIP
 from tests.mutants.mutant import Mutant
 from tests.mutants.protocols import PROTOCOLS
 from tests.mutants.reads import READS
+from tests.mutants.removals import REMOVALS
 from tests.mutants.replication import REPLICATION
 from tests.mutants.snapshots import SNAPSHOTS
 from tests.mutants.storage import STORAGE
 
 _ALL = (
-    *ELECTIONS, *REPLICATION, *READS, *MEMBERSHIP, *SNAPSHOTS, *STORAGE, *PROTOCOLS, *CLIENTS,
-    *CROWDS, *BOUNDS, *MACHINES,
+    *ELECTIONS, *REPLICATION, *READS, *MEMBERSHIP, *REMOVALS, *SNAPSHOTS, *STORAGE, *PROTOCOLS,
+    *CLIENTS, *CROWDS, *BOUNDS, *MACHINES,
 )  # fmt: skip
 
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

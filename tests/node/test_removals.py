@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from finn.node.links import REMOVED
 from finn.protocols.handshake import PeerHello
 from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
@@ -144,6 +145,64 @@ class Removals(SynchronousTestCase):
         self.ask(f"RAFTREMOVEPEER {computer.address}")
         self.assert_told(computer)
 
+    def test_a_newcomer_that_learns_of_all_at_once_is_told(self) -> None:
+        """It never knew that it was a member, when it reads that it is none any more."""
+        self.start()
+        computer = self.waiting()
+        client = Client(self.cluster, self.leader)
+        client.send(f"RAFTADDPEER {computer.address}")
+        while not computer.node.identity.cluster_id:
+            self.cluster.advance(0.0002)
+        computer.pause()
+        self.cluster.wait_until(lambda: client.received)
+        self.ask(f"RAFTREMOVEPEER {computer.address}")
+        computer.resume()
+        self.assert_told(computer)
+
+    def test_one_that_was_told_is_not_added(self) -> None:
+        """It said that it is fresh, and that it is not before it was added."""
+        self.start()
+        computer = self.waiting()
+        node = self.cluster.nodes[self.leader]
+        membership = node.membership
+        change, answers = membership._change, []
+
+        async def late(*args: Any) -> None:
+            hello = PeerHello(
+                computer.node.identity.node_id, node.identity.cluster_id, computer.address, 1, False
+            )
+            answers.append(node.links.accept_link(hello))
+            await change(*args)
+
+        self.patch(membership, "_change", late)
+        reply = Client(self.cluster, self.leader).ask(f"RAFTADDPEER {computer.address}")
+        self.assertEqual(answers, [REMOVED])
+        self.assertIn(b"was removed from this cluster", reply)
+        self.assertEqual(len(self.voters()), 3)
+
+    def test_one_that_is_told_of_a_former_member_leaves_it_in_peace(self) -> None:
+        """Who leads now is nobody that it knows; it knows one that was removed, too."""
+        self.start()
+        computer, former = (self.cluster.computers[m] for m in (self.others[0], self.leader))
+        for one in (computer, former):
+            one.options = replace(one.options, join=[])
+        self.ask(f"RAFTREMOVEPEER {computer.address}")
+        self.cluster.wait_until(lambda: computer.node.identity.removed)
+        computer.kill()
+        newcomer = self.cluster.add()
+        self.cluster.wait_until(lambda: len(self.voters()) == 3, 30)
+        self.ask(f"RAFTTRANSFER {self.cluster.computers[newcomer].address}")
+        self.cluster.wait_until(lambda: self.cluster.computers[newcomer].leads)
+        self.leader = newcomer
+        self.ask(f"RAFTREMOVEPEER {former.address}")
+        self.assert_told(former)
+        computer.start()
+        self.cluster.advance(5)
+        self.assertNotIn(former.node.identity.node_id, computer.node.links._dialers)
+        with capturedLogs() as logs:
+            self.cluster.advance(30)
+        self.assertEqual([line for line in map(formatEvent, logs) if "removed" in line], [])
+
     def test_one_that_was_not_told_is_told_by_the_next_leader(self) -> None:
         """It has a link to it, made when it did not lead yet."""
         self.start(size=4)
@@ -164,13 +223,15 @@ class Removals(SynchronousTestCase):
         self.assert_told(computer)
 
     def test_what_it_says_at_a_restart(self) -> None:
-        """How to join again, and not that it waits to be added."""
+        """How to join again, and not that it waits to be added; it knows what it was told."""
         self.start()
         computer = self.cluster.computers[self.others[0]]
         self.ask(f"RAFTREMOVEPEER {computer.address}")
         self.assert_told(computer)
         computer.kill()
         computer.options = replace(computer.options, join=[])
+        for member in (self.leader, self.others[1]):
+            self.cluster.crash(member)
         with capturedLogs() as logs:
             computer.start()
             self.assert_told(computer)

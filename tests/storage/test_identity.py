@@ -50,6 +50,17 @@ class IdentityTests(SynchronousTestCase):
         assert found is not None
         self.assertEqual((found.clean, found.end), (True, (12, 3)))
 
+    def test_who_said_that_it_was_removed(self) -> None:
+        """The log, or a leader; earlier versions take both for true."""
+        for told in (False, True):
+            identity = identity_in(self.files)
+            identity.removed, identity.told_removed = True, told
+            identity.save()
+            found = Identity.load(self.files, "d")
+            assert found is not None
+            self.assertEqual((found.removed, found.told_removed), (True, told))
+            self.assertTrue(json.loads(self.files.read("d/node.json"))["removed"])
+
     def test_a_log_that_is_shorter_than_at_the_stop(self) -> None:
         """Fewer entries, or an older term at the end, is a loss, until the next run begins."""
         identity = identity_in(self.files)
