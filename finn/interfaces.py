@@ -192,6 +192,12 @@ class IFiles(Interface):
     def open_readonly(path: str) -> IFile:
         """Open an existing file for reading."""
 
+    def rewrite(path: str, offset: int) -> None:
+        """Write what a file holds from ``offset`` on once more, in place; not a sync.
+
+        Where a sync failed the system may take it for written: without this the next says nothing.
+        """
+
     def read(path: str) -> bytes:
         """Return the whole content of a small file."""
 

@@ -41,9 +41,9 @@ class Opening:
         """
         node = self._node
         options = node.options
-        node.lock = DirectoryLock(node.files, options.directory)
-        node.lock.acquire()
         in_memory = options.backend is Backend.INMEM
+        node.lock = DirectoryLock(node.files, options.directory, kept=not in_memory)
+        node.lock.acquire()
         found = None if in_memory else Identity.load(node.files, options.directory)
         if found is not None and found.backend != options.backend.value:
             made = found.backend

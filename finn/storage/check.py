@@ -26,6 +26,14 @@ def check_directory(files: IFiles, directory: str) -> list[str]:
     Returns:
         Lines; the last one begins with ``FAULT`` when something is wrong.
     """
+    lines, faults = _look(files, directory)
+    if faults and _in_use(files, os.path.join(directory, LOCK_NAME)):
+        # The node may have changed a file between two reads of it.
+        lines, faults = _look(files, directory)
+    return lines + faults[:1]
+
+
+def _look(files: IFiles, directory: str) -> tuple[list[str], list[str]]:
     lines: list[str] = []
     faults: list[str] = []
     for part in (_identity, _logs, _snapshots):
@@ -36,7 +44,7 @@ def check_directory(files: IFiles, directory: str) -> list[str]:
             faults.append(f"{FAULT}{e}")
         except OSError as e:
             faults.append(f"{FAULT}cannot read {e.filename or directory}: {e.strerror or e}")
-    return lines + faults[:1]
+    return lines, faults
 
 
 def _identity(files: IFiles, directory: str) -> Iterator[str]:
@@ -46,6 +54,10 @@ def _identity(files: IFiles, directory: str) -> Iterator[str]:
     if identity is None:
         yield "no node.json: no node has been started here"
         return
+    for backend, name in PLACES.items():
+        path = os.path.join(directory, name)
+        if identity.joined and identity.backend == backend.value and not files.exists(path):
+            yield f"{FAULT}{path} is missing"
     yield (
         f"node {identity.node_id:016x}, cluster {identity.cluster_id:016x}, "
         f"address {identity.address or '-'}"
@@ -97,6 +109,8 @@ def _fastlog(files: IFiles, directory: str, path: str) -> Iterator[str]:
         yield f"{FAULT}{e}"
     image = load_segments(files, path)
     yield from _describe(image)
+    if state_file.state.term and not image.segments:
+        yield f"{FAULT}the log is missing"
     for notice in (state_file.notice, image.notice):
         if notice:
             yield f"{FAULT}{notice.replace('dropped', 'a start will drop')}"
@@ -136,7 +150,10 @@ def _gap(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
 
 def _lost(files: IFiles, directory: str, image: LogImage) -> Iterator[str]:
     identity = Identity.load(files, directory)
-    if identity is not None:
+    if identity is None:
+        if image.last_index > 1:  # a founding that was cut short leaves one entry
+            yield f"{FAULT}this is data of a member, but node.json is missing"
+    else:
         lost = identity.lost_since(image.last_index, image.term_at(image.last_index))
         if lost:
             yield f"{FAULT}{lost}"

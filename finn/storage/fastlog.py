@@ -134,7 +134,8 @@ class FastLog:
                 state_file.save(HardState())
             image.segments.append(self._new_segment(1, 0, 0, False))
             self._tail.begin(image.segments[0])
-        state_file.sync()
+        if has_state:
+            state_file.renew()
         self._unlink(image.void)
         return image
 
@@ -170,7 +171,10 @@ class FastLog:
         self._commit.rebase(image.last_index)
         self._commit.position = (last, last.end)
 
-    def _not_opened(self, failure: Failure) -> Failure:
+    def _not_opened(self, failure: Failure) -> Deferred[None]:
+        return self._commit.submit(self._close).addBoth(lambda _: self._why_not_opened(failure))
+
+    def _why_not_opened(self, failure: Failure) -> Failure:
         error = failure.value
         if not isinstance(error, OSError):
             return failure

@@ -11,6 +11,8 @@ from zope.interface import implementer
 
 from finn.interfaces import IFile, IFiles
 
+# What is rewritten at a time.
+REWRITE_BYTES = 1 << 20
 # macOS has no fdatasync, and its fsync does not reach the platter either: F_FULLFSYNC does.
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -88,6 +90,15 @@ class OSFiles:
 
     def open_readonly(self, path: str) -> OSFile:
         return OSFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def rewrite(self, path: str, offset: int) -> None:
+        # Not with O_APPEND, with which Linux writes at the end, whatever the offset.
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            while data := os.pread(descriptor, REWRITE_BYTES, offset):
+                offset += os.pwrite(descriptor, data, offset)
+        finally:
+            os.close(descriptor)
 
     def read(self, path: str) -> bytes:
         with open(path, "rb") as file:

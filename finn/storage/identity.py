@@ -22,8 +22,10 @@ ASIDE_PREFIX = "removed-"
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 # What a node keeps in its data directory besides node.json.
 DATA_NAMES = ("bolt", "leveldb", "log", "snapshots")
-# Directories that cannot be synced for these were made by somebody else.
-_FOREIGN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
+# Directories that cannot be synced for these were made by somebody else, or never can be.
+_FOREIGN = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY,
+)  # fmt: skip
 # What ``removed`` is when a leader said so; earlier versions take it for true.
 _TOLD = "told"
 # All of node.json. One without "crc" is of an earlier version; a damaged name is of none.
@@ -270,12 +272,14 @@ class DirectoryLock:
 
     Args:
         files: the file system.
-        directory: data directory, created durably if missing.
+        directory: data directory, created if missing.
+        kept: durably, as what will be in it outlives the process.
     """
 
-    def __init__(self, files: IFiles, directory: str) -> None:
+    def __init__(self, files: IFiles, directory: str, kept: bool = True) -> None:
         self._files = files
         self._directory = directory
+        self._kept = kept
         self._release: Callable[[], None] | None = None
 
     def acquire(self) -> None:
@@ -286,7 +290,8 @@ class DirectoryLock:
         """
         try:
             self._files.makedirs(self._directory)
-            if not self._files.exists(os.path.join(self._directory, IDENTITY_NAME)):
+            name = os.path.join(self._directory, IDENTITY_NAME)
+            if self._kept and not self._files.exists(name):
                 self._sync_parents()
             release = self._files.lock(os.path.join(self._directory, LOCK_NAME))
         except OSError as e:

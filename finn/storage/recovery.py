@@ -169,6 +169,7 @@ def _scan(image: LogImage, segment: Segment, file: IFile, size: int) -> None:
     for offset, record_size, kind, term, index, time, record in records:
         if kind == MARK:
             segment.end += record_size
+            segment.synced = index
             image.marked = index == offset
             image.continued = bool(term & HAS_SUCCESSOR)
             continue

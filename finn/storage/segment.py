@@ -55,15 +55,17 @@ class Segment:
         header: as it is in the file.
         last_index: last entry in it that is not truncated; the base, or less, when there is none.
         end: bytes in the file, those still to be written included.
+        synced: offset up to which a mark in the file says that it is durable; valid after loading.
     """
 
-    __slots__ = ("path", "header", "last_index", "end", "_indexes", "_offsets")
+    __slots__ = ("path", "header", "last_index", "end", "synced", "_indexes", "_offsets")
 
     def __init__(self, path: str, header: SegmentHeader) -> None:
         self.path = path
         self.header = header
         self.last_index = header.base_index
         self.end = SEGMENT_HEADER_SIZE
+        self.synced = 0
         self._indexes = array("Q")
         self._offsets = array("Q")
 

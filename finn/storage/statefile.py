@@ -118,11 +118,16 @@ class StateFile:
         self._sequence = sequence
         return HardState(term, voted_for)
 
-    def sync(self) -> None:
-        """Make what ``load`` found durable: the process that wrote it may not have got so far."""
-        if self._file is None:
-            self._file = self._files.open(self.path)
-        self._file.datasync()
+    def renew(self) -> None:
+        """Make what ``load`` found durable: the process that wrote it may not have got so far.
+
+        It is written anew: that may have ended as its sync failed, and a sync of the same bytes
+        says nothing then (fsyncgate). What precedes an unfinished record was durable before that
+        was begun; the record stays until the next save, for a start that begins once more.
+        """
+        if not self.notice:
+            self._write_anew(encode_state(self.state, self._sequence + 1))
+            self._sequence += 1
 
     def save(self, state: HardState) -> None:
         """Write and fsync.

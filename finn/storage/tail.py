@@ -37,11 +37,13 @@ class TailWriter:
         """Open an existing segment, and sync it.
 
         A process that was killed may have written what it had not synced: nothing in the file
-        may count as durable before this.
+        may count as durable before this. Nor by this alone, as it may have ended because its sync
+        failed (fsyncgate): what no mark names is written once more.
         """
         self._path = segment.path
         self._nonce = segment.header.nonce
         self._file = self._files.open(segment.path)
+        self._files.rewrite(segment.path, segment.synced)
         self._file.datasync()
         self.offset = file_size
 

@@ -196,6 +196,13 @@ class FaultyFiles:
         self._begin("open_readonly", path, change=False)
         return FaultyFile(self, path, self._file(path), writable=False)
 
+    def rewrite(self, path: str, offset: int) -> None:
+        """Write the end of a file once more."""
+        inode = self._file(path)
+        self._begin("rewrite", path)
+        inode.rewrite(offset)
+        self._end("rewrite", path)
+
     def read(self, path: str) -> bytes:
         """Return the whole content."""
         self._begin("read", path, change=False)

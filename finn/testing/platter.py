@@ -30,6 +30,18 @@ class Inode:
         self.pending.append((len(self.data), data))
         self.data += data
 
+    def rewrite(self, offset: int) -> None:
+        """Write the end once more: what a failed sync forgot; the same bytes change nothing."""
+        content = bytearray(self.durable)
+        for change in self.pending:
+            _change(content, *change)
+        if len(content) > len(self.data):
+            self.pending.append((len(self.data), None))
+        while content[offset : offset + 1] == self.data[offset : offset + 1] != b"":
+            offset += 1
+        if offset < len(self.data):
+            self.pending.append((offset, bytes(self.data[offset:])))
+
     def truncate(self, size: int) -> None:
         """Cut, or extend with zeros."""
         self.pending.append((size, None))

@@ -273,6 +273,28 @@ STORAGE = (
         _ERRORS + "nothing_is_removed_once_a_segment_cannot_be_begun",
     ),
     mutant(
+        "what-a-failed-sync-left-is-trusted", "5.14", "finn/storage/tail.py",
+        "        self._files.rewrite(segment.path, segment.synced)\n", "",
+        _ERRORS + "what_a_failed_sync_left_is_written_anew",
+    ),
+    mutant(
+        "marks-name-nothing", "5.14", "finn/storage/recovery.py",
+        "            segment.synced = index\n", "            segment.synced = segment.end\n",
+        _ERRORS + "what_a_failed_sync_left_is_written_anew",
+    ),
+    mutant(
+        "vote-that-a-failed-sync-left-is-trusted", "5.14", "finn/storage/statefile.py",
+        "        if not self.notice:\n            self._write_anew",
+        "        if False:\n            self._write_anew",
+        _ERRORS + "a_vote_that_a_failed_sync_left_is_written_anew",
+    ),
+    mutant(
+        "failed-open-leaves-files-open", "5.14", _FASTLOG,
+        "return self._commit.submit(self._close).addBoth(lambda _: self._why_not_opened(failure))",
+        "return self._why_not_opened(failure)",
+        _ERRORS + "an_open_that_fails_leaves_no_file_open",
+    ),
+    mutant(
         "failed-vote-is-tried-again", "5.14", _FASTLOG,
         "        self._commit.fail(error)\n", "",
         _ERRORS + "failing_save_of_the_state",

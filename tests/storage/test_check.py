@@ -161,6 +161,26 @@ class CheckTests(SynchronousTestCase):
             self.assertEqual(self.run_check()[0], index > 30)
         self.faulty("the log ends with entry 30 of term 4; when", "with entry 31 of term 4")
 
+    def test_what_a_start_refuses(self) -> None:
+        """No log, or no segment of it, of a member; data of nobody knows whom."""
+        identity = Identity.load(self.files, self.directory)
+        assert identity is not None
+        identity.joined = True
+        identity.save()
+        self.assertEqual(self.run_check()[0], 0)
+        log = os.path.join(self.directory, "log")
+        os.rename(log, log + ".away")
+        self.faulty(f"{log} is missing")
+        os.rename(log + ".away", log)
+        node_json = os.path.join(self.directory, "node.json")
+        os.rename(node_json, node_json + ".away")
+        self.faulty("this is data of a member, but node.json is missing")
+        os.rename(node_json + ".away", node_json)
+        for name in os.listdir(log):
+            if name.endswith(".log"):
+                self.files.unlink(os.path.join(log, name))
+        self.faulty("the log is missing")
+
     def test_running_node(self) -> None:
         """A directory in use is said to be."""
         lock = DirectoryLock(self.files, self.directory)

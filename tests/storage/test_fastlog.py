@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,7 +21,7 @@ from finn.storage.disk import ImmediateDisk
 from finn.storage.fastlog import FastLog
 from finn.testing.contract import sample_entries, sample_entry
 from finn.testing.disks import ManualDisk, SimulatedDisk
-from finn.testing.faulty import FaultyFiles
+from finn.testing.faulty import FaultyFile, FaultyFiles
 
 FIRST = "data/log/00000001.log"
 
@@ -409,6 +411,31 @@ class ErrorTests(FastLogTestCase):
         store.append([sample_entry(2)])
         self.assertTrue(store.sync().called)
 
+    def test_what_a_failed_sync_left_is_written_anew(self) -> None:
+        """The next process would take it for durable after a sync that has nothing to do."""
+        for index in (1, 2):
+            self.store.append([sample_entry(index)])
+            if index == 2:  # with the mark that names the first
+                self.files.fail("datasync", error=errno.EIO)
+            self.clock.advance(1)
+            self.disk.step_all()
+        files = self.files.crash()
+        store = self.reopen(files)
+        self.assertEqual((store.last_index, store.durable_index), (2, 2))
+        for seed in range(10):
+            self.assertEqual(self.reopen(files.power_cut(Random(seed))).last_index, 2)
+
+    def test_a_vote_that_a_failed_sync_left_is_written_anew(self) -> None:
+        """It is given again without a save to whoever asks once more."""
+        self.files.fail("datasync", error=errno.EIO, path="state")
+        self.store.save_state(HardState(2, 5)).addErrback(lambda _: None)
+        self.disk.step_all()
+        files = self.files.crash()
+        self.assertEqual(self.reopen(files).state, HardState(2, 5))
+        for seed in range(10):
+            store = self.reopen(files.power_cut(Random(seed)))
+            self.assertEqual((store.state, store.notice), (HardState(2, 5), ""))
+
     def test_failing_sync(self) -> None:
         """A sync that fails is never repeated, and fails what queued up behind it."""
         self.store.append([sample_entry(1)])
@@ -424,6 +451,38 @@ class ErrorTests(FastLogTestCase):
         self.store.close().addErrback(lambda _: None)
         self.disk.step_all()
         self.assertEqual(self.files.take(), [])
+
+    def test_an_open_that_fails_leaves_no_file_open(self) -> None:
+        """Whatever failed: a service that tries again would run out of descriptors."""
+        store = self.make(ImmediateDisk(), segment_bytes=300)
+        self.successResultOf(store.open())
+        for index in range(1, 20):
+            store.append([sample_entry(index)])
+        left = self.files.crash()
+        failures = 0
+        for kind in ("rewrite", "datasync", "write", "create", "rename", "sync_directory"):
+            for at in range(1, 4):
+                files = left.crash()
+                opened = self.watched(files)
+                files.fail(kind, at)
+                result = self.make(ImmediateDisk(), files, segment_bytes=300).open()
+                result.addErrback(lambda failure: failure.type)
+                if self.successResultOf(result) is not None:
+                    failures += 1
+                    self.assertEqual([file for file in opened if file._open], [], (kind, at))
+        self.assertGreater(failures, 5)
+
+    def watched(self, files: FaultyFiles) -> list[FaultyFile]:
+        """Return a list of all files that are opened from now on."""
+        opened: list[FaultyFile] = []
+
+        def watch(real: Callable[[str], FaultyFile], path: str) -> FaultyFile:
+            opened.append(real(path))
+            return opened[-1]
+
+        for name in ("create", "open", "open_readonly"):
+            self.patch(files, name, partial(watch, getattr(files, name)))
+        return opened
 
     def test_a_failed_store_removes_nothing(self) -> None:
         """Segments stay where they are for whoever looks into it."""

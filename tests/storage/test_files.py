@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from finn.interfaces import IFile, IFiles
-from finn.storage.files import OSFiles
+from finn.storage.files import REWRITE_BYTES, OSFiles
 
 
 class OSFilesTests(SynchronousTestCase):
@@ -51,6 +51,18 @@ class OSFilesTests(SynchronousTestCase):
         file.write(b"xy")
         file.close()
         self.assertEqual(self.files.read(self.path), b"abxy")
+
+    def test_rewrite_changes_nothing(self) -> None:
+        """It writes in place, from any offset, more than at a time; also while the file is open."""
+        content = os.urandom(REWRITE_BYTES + 1000)
+        file = self.files.create(self.path)
+        file.write(content)
+        for offset in (0, 5, len(content) - 1, len(content)):
+            self.files.rewrite(self.path, offset)
+            self.assertEqual(self.files.read(self.path), content)
+        file.write(b"more")
+        self.assertEqual(file.size(), len(content) + 4)
+        file.close()
 
     def test_create_refuses_an_existing_file(self) -> None:
         """Create never opens what is there."""

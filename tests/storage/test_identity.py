@@ -279,6 +279,13 @@ class DirectoryLockTests(SynchronousTestCase):
                 after = found.power_cut(Random(seed))
                 self.assertTrue(after.exists("a/b/d/node.json"), f"cut {cut} seed {seed}")
 
+    def test_a_directory_that_keeps_nothing(self) -> None:
+        """It needs no durable name, nor a disk that gives one."""
+        files = FaultyFiles()
+        files.makedirs("a/d")
+        files.fail("sync_directory", times=100)
+        DirectoryLock(files, "a/d", kept=False).acquire()
+
     def test_parents_of_others(self) -> None:
         """Those who may not read a parent did not make the directory; a broken disk is told."""
         for code, text in ((errno.EACCES, ""), (errno.EIO, "cannot use a/d: Input/output error")):

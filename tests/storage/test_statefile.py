@@ -40,7 +40,7 @@ class StateFileTests(SynchronousTestCase):
                 state_file = StateFile(self.files, "d")
             elif term == 3:
                 state_file = self.load()
-                state_file.sync()
+                state_file.renew()
             state_file.save(HardState(term, term * 7))
             self.assertEqual(self.load().state, HardState(term, term * 7))
             self.assertEqual(self.load().notice, "")
@@ -77,7 +77,7 @@ class StateFileTests(SynchronousTestCase):
             self.assertIn("d/state", state_file.notice)
         # Loading changed nothing; the next save does away with the rest.
         self.assertEqual(self.files.read("d/state"), good + tail)
-        state_file.sync()
+        state_file.renew()
         state_file.save(HardState(3, 1))
         self.assertEqual(self.load().state, HardState(3, 1))
         self.assertEqual(self.load().notice, "")
