@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+
 from finn.options import LOOPBACK, is_loopback, split_address
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -100,6 +103,10 @@ def default_address(interface: str, port: int) -> str:
     return f"[{interface}]:{port}" if ":" in interface else f"{interface}:{port}"
 
 
+# Endpoints that Twisted has of its own; plugins may bring others.
+_KINDS = ("tcp", "tcp6", "ssl", "tls", "unix")
+
+
 class Listening:
     """What the description of an endpoint tells without making the endpoint.
 
@@ -118,9 +125,13 @@ class Listening:
                 f"--listen must be an endpoint such as tcp:7481:interface={LOOPBACK}, "
                 f"not {description!r}"
             )
+        if parts[0] not in _KINDS:
+            kinds = {parser.prefix for parser in getPlugins(IStreamServerEndpointStringParser)}
+            if parts[0] not in kinds:
+                raise ValueError(f"--listen {description}: there is no endpoint {parts[0]!r}")
         positional = [part for part in parts[1:] if "=" not in part]
         port = keywords.get("port", positional[0] if positional else "")
-        tcp = parts[0] in ("tcp", "tcp6", "ssl", "tls")
+        tcp = parts[0] in _KINDS[:4]
         self.port = int(port) if tcp and re.fullmatch(r"[0-9]{1,5}", port) else None
         self.interface = keywords.get("interface", "")
         self.private = parts[0] == "unix" or (tcp and is_loopback(self.interface))

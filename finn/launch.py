@@ -248,8 +248,9 @@ class FinnService(MultiService):
     def _take_signals(self) -> None:
         """Take the reactor's signals: it would end the process by them, not with exit code 0.
 
-        Signals that somebody else handles, or that are ignored, stay as they are. SIGHUP is taken
-        where there is something to reload, and by a daemon, which has no terminal that could end.
+        Signals that somebody else handles, or that are ignored, stay as they are. SIGHUP reloads
+        where there is something to reload, and does nothing to a daemon, which has no terminal;
+        that of a terminal which ends is an orderly stop, too.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             if getattr(signal.getsignal(number), "__self__", None) is self.reactor:
@@ -257,10 +258,12 @@ class FinnService(MultiService):
         self.reactor.addSystemEventTrigger("after", "shutdown", self._ignore_signals)
         if self._has_certificates or self.options.daemon:
             signal.signal(signal.SIGHUP, self._hung_up)
+        elif signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, self._signalled)
 
     def _ignore_signals(self) -> None:
         """All is saved. Python drops handlers before it ends: a signal would be its exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) == self._signalled:
                 signal.signal(number, signal.SIG_IGN)
 

@@ -131,6 +131,12 @@ class TapCase(SynchronousTestCase):
 
 
 class OptionsTests(TapCase):
+    def test_unknown_endpoints(self) -> None:
+        """A slip is not taken for an endpoint beyond this machine."""
+        text = self.refused("--listen", "tpc:7481:interface=127.0.0.1")
+        self.assertIn("--listen tpc:7481:interface=127.0.0.1: there is no endpoint 'tpc'", text)
+        self.assertIn("--advertise", self.refused("--listen", "systemd:domain=INET:index=0"))
+
     def test_defaults(self) -> None:
         """Without flags it is a node on loopback with the defaults of the design."""
         options = self.parse().node_options
@@ -617,8 +623,21 @@ def __getattr__(name):
         self.assertEqual(len(log.splitlines()), 1)
         self.assertIn(" * Received SIGHUP, there are no certificates to reload", log)
 
+    def test_hangup_of_a_terminal_stops_in_order(self) -> None:
+        """Where nobody else handles or ignores it."""
+        stream = self.watch_log()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        service = self.make()
+        service.startService()
+        self.reactor.run_waiting()
+        signal.raise_signal(signal.SIGHUP)
+        self.assertIn(" * Received SIGHUP, stopping", stream.getvalue())
+        self.assertEqual(self.reactor.stops, 1)
+
     def test_hangup_of_a_terminal(self) -> None:
-        """A node in the foreground ends with its terminal: the signal is left alone."""
+        """Where somebody else handles it, or it is ignored, as by nohup, it is left alone."""
         runner = UsageOptions()
         runner.update({"nodaemon": 1, "pidfile": "", "logger": "x"})
         self.assertEqual(self.hang_up(runner), ("", True))

@@ -44,6 +44,9 @@ NULL_RESP3 = null_reply(True)
 NO_LIMIT = 1 << 62
 _BYTES = {bytes}
 _BYTES_OR_NONE = {bytes, type(None)}
+# What a machine's write raises is its answer, the same on every node. ``sys.exit``, which parsers
+# of arguments call, has to be one, too: each node would end, and end again at each start.
+RAISED = (Exception, SystemExit)
 FEW_EXPECTED = 64  # late answers that are not looked through for those that came
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
 
@@ -197,7 +200,7 @@ class Host:
                 reply = encode_error(error_text(e))
             except (MemoryError, RecursionError):
                 raise
-            except Exception as e:
+            except RAISED as e:
                 reply = self._failed(route, e)
             if replies is not None:
                 replies.append(reply)
@@ -387,7 +390,7 @@ class Host:
             raise
         except (MemoryError, RecursionError):
             raise
-        except Exception as e:
+        except RAISED as e:
             return self._error_of(e, command), False
         finally:
             applier.end()

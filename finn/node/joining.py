@@ -29,6 +29,12 @@ SAY_AGAIN = 30.0
 # TRY replies followed in a row before the round is over.
 MAX_HOPS = 5
 KNOWN = "peer already known"
+# What the words of a server mean for a member.
+_HINTS = {
+    "NOAUTH Authentication required.": " It has a secret: see --auth-file",
+    "WRONGPASS invalid username-password pair or user is disabled.":
+        " Its secret is not that of --auth-file",
+}  # fmt: skip
 # How a connection fails where nobody is, besides a refusal. Other errors tell nothing: this machine
 # may have no network yet, this process no descriptor left, something on the way may be silent; and
 # who took the connection is there, whatever came of it.
@@ -176,7 +182,8 @@ class Joining:
             if outcome is None or self._stopped:
                 return True
             if outcome != KNOWN:
-                self._warn(f"failed to join node at {address}: {outcome}, retrying")
+                hint = _HINTS.get(outcome, "")
+                self._warn(f"failed to join node at {address}: {outcome}{hint}, retrying")
             elif not patient:  # it is known to the leader, but that may not be committed
                 self._warn(
                     f"{address} knows a member at {self._node.options.address}, and this node is "

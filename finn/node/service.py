@@ -267,7 +267,7 @@ class Node(MultiService):
             other = "" if self.host.declarative else ", or not only names are unknown to it"
             error = StartFailed(
                 f"a committed command is unknown to this machine ({error}): "
-                f"it is older than the one that wrote it{other}"
+                f"it is older than the one that wrote it, or another one{other}"
             )
         self.fatal(error, unexpected=not isinstance(error, FinnError))
 
@@ -439,7 +439,7 @@ class Node(MultiService):
         Returns:
             Fires with the value as a RESP client would see it (bytes, int, list, None...). Fails
             with CommandError (the machine said no), NotApplied (certainly not applied, try again)
-            or OutcomeUnknown.
+            or OutcomeUnknown. Who cancels it looks away: it may be applied.
         """
         cmd = encode_words(words)
         level = self.options.consistency if consistency is None else consistency

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from finn.errors import NotApplied
 from finn.node.service import Node
 from finn.options import Consistency, NodeOptions
+from finn.resp.request import Word
 from finn.testing.computer import Computer
 from finn.testing.network import NetworkSettings
 from finn.testing.world import World
@@ -213,7 +214,7 @@ class MemoryCluster:
 
     def submit(
         self,
-        *words: bytes | str | int,
+        *words: Word,
         on: int | None = None,
         consistency: Consistency | None = None,
         timeout: float | None = None,
@@ -225,7 +226,7 @@ class MemoryCluster:
 
     def execute(
         self,
-        *words: bytes | str | int,
+        *words: Word,
         on: int | None = None,
         consistency: Consistency | None = None,
         timeout: float = 30.0,

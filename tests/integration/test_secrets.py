@@ -133,7 +133,9 @@ class SecretTests(IntegrationTestCase):
         restricted = cluster.add("--join", first.address, "--auth-file", str(wrong)).start()
         bare.wait_log("failed to join node")
         restricted.wait_log("failed to join node")
-        self.assertIn("NOAUTH", bare.log())
+        self.assertIn(
+            "NOAUTH Authentication required. It has a secret: see --auth-file", bare.log()
+        )
         self.assertIn("NOPERM", restricted.log())
         self.assertEqual(len(first.do("RAFTPEERS")), 2)
         # Asked from within, the leader finds that they do not share its secret.

@@ -31,6 +31,11 @@ MACHINES = (
         "tests.test_signatures.OptionTests.test_other_decorators",
     ),
     mutant(
+        "write-that-exits-ends-nodes", "6.5", _HOST,
+        "RAISED = (Exception, SystemExit)", "RAISED = (Exception,)",
+        "tests.node.test_exits.ExitTests.test_writes_that_call_for_the_end",
+    ),
+    mutant(
         "mock-is-async", "6.5", "finn/declarative.py",
         "    return method if type(method) is FunctionType else None", "    return method",
         "tests.test_state.MethodTests.test_mocks",
@@ -88,8 +93,8 @@ MACHINES = (
     ),
     mutant(
         "error-undoes-nothing-but-on-the-leader", "6.7", _HOST,
-        "            except Exception as e:\n                reply =",
-        "            except Exception as e:\n                if replies is None:\n"
+        "            except RAISED as e:\n                reply =",
+        "            except RAISED as e:\n                if replies is None:\n"
         "                    raise\n                reply =",
         _REPLICATED + "an_error_in_a_machine_is_a_reply_and_all_nodes_stay_equal",
     ),
@@ -140,15 +145,15 @@ MACHINES = (
     mutant(
         "memory-error-is-a-reply", "7.5", _HOST,
         "            except (MemoryError, RecursionError):\n                raise\n"
-        "            except Exception as e:\n                reply =",
-        "            except Exception as e:\n                reply =",
+        "            except RAISED as e:\n                reply =",
+        "            except RAISED as e:\n                reply =",
         _REPLICATED + "memory_error_stops_the_node",
     ),
     mutant(
         "memory-error-of-an-imachine-is-a-reply", "7.5", _HOST,
         "        except (MemoryError, RecursionError):\n            raise\n"
-        "        except Exception as e:\n            return self._error_of",
-        "        except Exception as e:\n            return self._error_of",
+        "        except RAISED as e:\n            return self._error_of",
+        "        except RAISED as e:\n            return self._error_of",
         _NODE + "memory_error_in_an_imachine_stops_the_node",
     ),
     mutant(

@@ -39,6 +39,8 @@ class Exits:
             return applier.apply(conn, cmd, self.write, respond)
         if cmd[0] == b"READ":
             return applier.apply(conn, cmd, None, respond)
+        if cmd[0] == b"EXIT":
+            return applier.apply(conn, cmd, self.leave, respond)
         if cmd[0] == b"ASK":
             respond(None)
         return applier.apply(conn, cmd, self.write, lambda value: conn.write_string("OK"))
@@ -46,6 +48,11 @@ class Exits:
     def write(self) -> None:
         """Change something."""
         self.written += 1
+
+    def leave(self) -> None:
+        """Change something, and call for the end."""
+        self.written += 1
+        raise SystemExit
 
     def snapshot(self, file: Any) -> None:
         """Write nothing."""
@@ -73,6 +80,11 @@ class Ticks(finn.Machine):
     def take(self, call: finn.Call, key: bytes) -> bytes | None:
         """Get a value."""
         return self.values.get(key)
+
+    @finn.write("EXIT")
+    def leave(self, call: finn.Call) -> None:
+        """Call for the end, as a parser of arguments may."""
+        raise SystemExit
 
     @finn.local("HERE")
     def here(self, call: finn.Call) -> None:
@@ -117,6 +129,21 @@ class ExitTests(SynchronousTestCase):
         self.cluster.advance(0.5)
         self.assert_all_serve()
         self.assertEqual({self.cluster.machine(m).written for m in range(3)}, {len(EXITS) * 8})
+
+    def test_writes_that_call_for_the_end(self) -> None:
+        """All nodes would end, and end again where they read of it at each start."""
+        for machine in (Exits, Ticks):
+            self.start(machine)
+            reply = self.clients[0].ask("EXIT")
+            self.assertEqual(reply, b"-ERR internal error: SystemExit\r\n")
+            self.cluster.advance(1)
+            self.assert_all_serve()
+            self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 3)
+            for member in range(3):
+                self.cluster.restart(member)
+            self.cluster.wait_until(self.cluster.settled)
+            self.assert_all_serve()
+            self.flushLoggedErrors(SystemExit)
 
     def test_a_snapshot(self) -> None:
         """It is refused, each time that it is asked for."""
