@@ -115,7 +115,7 @@ class Large(CrowdCase):
 
         def fail_at_times(call: Any, *keys: bytes) -> Any:
             if keys == (b"bad",):
-                raise SystemExit
+                raise RecursionError
             return get(call, *keys)
 
         self.patch(self.crowd.node.host.route(b"MGET"), "run", fail_at_times)
@@ -126,9 +126,9 @@ class Large(CrowdCase):
             400_000,
         )
         large = b"*1\r\n" + bulk(b"x" * 300_000)
-        failed = b"-ERR internal error: SystemExit\r\n"
+        failed = b"-ERR internal error: RecursionError\r\n"
         self.assertEqual((part, done), ([large, failed, large], 3))
-        self.flushLoggedErrors(SystemExit)
+        self.flushLoggedErrors(RecursionError)
 
     def test_a_client_that_cannot_be_written_to(self) -> None:
         """It alone is dropped, where the replies of a crowd do not fit, too."""
