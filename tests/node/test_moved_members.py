@@ -11,38 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from finn.errors import MembershipError, NotLeader
 from finn.node.membership import CORRECTION_REST
-from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
-from tests.node.support import Client, Journal
+from tests.node.members import MembersCase
+from tests.node.support import Client
 
 
-class MovedMembers(SynchronousTestCase):
+class MovedMembers(MembersCase):
     """Nobody is removed unasked, and an id that was removed never comes back."""
-
-    def start(self, size: int = 3, seed: int = 0) -> None:
-        self.cluster = MemoryCluster(Journal, size=size, seed=seed)
-        self.addCleanup(self.cluster.close)
-        self.cluster.start()
-        self.cluster.execute("PUT", "a", "1")
-        self.cluster.advance(2)
-        self.leader = self.cluster.leader()
-        self.others = [m for m in range(size) if m != self.leader]
 
     def move(self, computer: Computer, address: str) -> None:
         computer.move(address)
         computer.options.join = []
-
-    def waiting(self) -> Computer:
-        """Start one more node, which waits to be added."""
-        computer = self.cluster._build()
-        computer.options.join, computer.options.wait = [], True
-        computer.start()
-        self.cluster.advance(0.5)
-        return computer
 
     def noted(self, member: int) -> dict[int, str]:
         """Return the addresses that a node knows, by id."""

@@ -7,32 +7,26 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 
 from finn.node.links import REMOVED
 from finn.protocols.handshake import PeerHello
-from finn.testing.cluster import MemoryCluster
 from finn.testing.computer import Computer
-from tests.node.support import Client, Journal
+from tests.node.members import MembersCase
+from tests.node.support import Client
 
 
-class Removals(SynchronousTestCase):
-    def start(self, size: int = 3, seed: int = 0) -> None:
-        self.cluster = MemoryCluster(Journal, size=size, seed=seed)
-        self.addCleanup(self.cluster.close)
-        self.cluster.start()
-        self.cluster.execute("PUT", "a", "1")
-        self.cluster.advance(2)
-        self.leader = self.cluster.leader()
-        self.others = [m for m in range(size) if m != self.leader]
+class Removals(MembersCase):
+    def half_added(self) -> tuple[Computer, Client]:
+        """Start a node that has the cluster's id, and does not know yet that it is a member.
 
-    def waiting(self) -> Computer:
-        """Start one more node, which waits to be added."""
-        computer = self.cluster._build()
-        computer.options.join, computer.options.wait = [], True
-        computer.start()
-        self.cluster.advance(0.5)
-        return computer
+        With it comes the client that has it added, and has no answer yet.
+        """
+        computer = self.waiting()
+        client = Client(self.cluster, self.leader)
+        client.send(f"RAFTADDPEER {computer.address}")
+        while not computer.node.identity.cluster_id:
+            self.cluster.advance(0.0002)
+        return computer, client
 
     def ask(self, command: str) -> None:
         """Have the leader change the members."""
@@ -54,11 +48,7 @@ class Removals(SynchronousTestCase):
         It had the cluster's id, but did not know that it was a member: its id is as good.
         """
         self.start(seed=1)
-        computer = self.waiting()
-        client = Client(self.cluster, self.leader)
-        client.send(f"RAFTADDPEER {computer.address}")
-        while not computer.node.identity.cluster_id:
-            self.cluster.advance(0.0002)
+        computer, client = self.half_added()
         computer.kill()
         self.assertFalse(computer.node.identity.joined)
         self.cluster.wait_until(lambda: client.received)
@@ -148,11 +138,7 @@ class Removals(SynchronousTestCase):
     def test_a_newcomer_that_learns_of_all_at_once_is_told(self) -> None:
         """It never knew that it was a member, when it reads that it is none any more."""
         self.start()
-        computer = self.waiting()
-        client = Client(self.cluster, self.leader)
-        client.send(f"RAFTADDPEER {computer.address}")
-        while not computer.node.identity.cluster_id:
-            self.cluster.advance(0.0002)
+        computer, client = self.half_added()
         computer.pause()
         self.cluster.wait_until(lambda: client.received)
         self.ask(f"RAFTREMOVEPEER {computer.address}")
