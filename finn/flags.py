@@ -103,8 +103,9 @@ def default_address(interface: str, port: int) -> str:
     return f"[{interface}]:{port}" if ":" in interface else f"{interface}:{port}"
 
 
-# Endpoints that Twisted has of its own; plugins may bring others.
-_KINDS = ("tcp", "tcp6", "ssl", "tls", "unix")
+# Endpoints that are known without a look at Twisted's plugins.
+_TCP = ("tcp", "tcp6", "ssl", "tls")
+_KNOWN = (*_TCP, "unix")
 
 
 class Listening:
@@ -125,13 +126,13 @@ class Listening:
                 f"--listen must be an endpoint such as tcp:7481:interface={LOOPBACK}, "
                 f"not {description!r}"
             )
-        if parts[0] not in _KINDS:
+        if parts[0] not in _KNOWN:
             kinds = {parser.prefix for parser in getPlugins(IStreamServerEndpointStringParser)}
             if parts[0] not in kinds:
                 raise ValueError(f"--listen {description}: there is no endpoint {parts[0]!r}")
         positional = [part for part in parts[1:] if "=" not in part]
         port = keywords.get("port", positional[0] if positional else "")
-        tcp = parts[0] in _KINDS[:4]
+        tcp = parts[0] in _TCP
         self.port = int(port) if tcp and re.fullmatch(r"[0-9]{1,5}", port) else None
         self.interface = keywords.get("interface", "")
         self.private = parts[0] == "unix" or (tcp and is_loopback(self.interface))
