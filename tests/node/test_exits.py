@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,11 +21,14 @@ from tests.node.support import Client
 from tests.node.test_failure import make_run
 
 EXITS = (SystemExit, KeyboardInterrupt, asyncio.CancelledError, ValueError)
+ENDS = (SystemExit, asyncio.CancelledError, GeneratorExit)
 
 
 @implementer(IMachine)
 class Exits:
     """WRITE and READ raise as they respond, ASK before it asks; SET does not."""
+
+    end: type[BaseException] = SystemExit
 
     def __init__(self) -> None:
         self.written = 0
@@ -52,7 +56,7 @@ class Exits:
     def leave(self) -> None:
         """Change something, and call for the end."""
         self.written += 1
-        raise SystemExit
+        raise self.end
 
     def snapshot(self, file: Any) -> None:
         """Write nothing."""
@@ -66,6 +70,7 @@ class Ticks(finn.Machine):
     """Cannot say whether a key has expired."""
 
     next_expiry = 0
+    end: type[BaseException] = SystemExit
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
@@ -84,7 +89,7 @@ class Ticks(finn.Machine):
     @finn.write("EXIT")
     def leave(self, call: finn.Call) -> None:
         """Call for the end, as a parser of arguments may."""
-        raise SystemExit
+        raise self.end
 
     @finn.local("HERE")
     def here(self, call: finn.Call) -> None:
@@ -132,18 +137,19 @@ class ExitTests(SynchronousTestCase):
 
     def test_writes_that_call_for_the_end(self) -> None:
         """All nodes would end, and end again where they read of it at each start."""
-        for machine in (Exits, Ticks):
+        for machine, end in product((Exits, Ticks), ENDS):
+            self.patch(machine, "end", end)
             self.start(machine)
             reply = self.clients[0].ask("EXIT")
-            self.assertEqual(reply, b"-ERR internal error: SystemExit\r\n")
+            self.assertEqual(reply, f"-ERR internal error: {end.__name__}\r\n".encode())
             self.cluster.advance(1)
             self.assert_all_serve()
-            self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 3)
+            self.assertEqual(len(self.flushLoggedErrors(end)), 3)
             for member in range(3):
                 self.cluster.restart(member)
             self.cluster.wait_until(self.cluster.settled)
             self.assert_all_serve()
-            self.flushLoggedErrors(SystemExit)
+            self.flushLoggedErrors(end)
 
     def test_a_snapshot(self) -> None:
         """It is refused, each time that it is asked for."""
