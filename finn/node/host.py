@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
@@ -48,7 +48,7 @@ _BYTES_OR_NONE = {bytes, type(None)}
 # What a machine's write raises is its answer, the same on every node. ``sys.exit``, which parsers
 # of arguments call, and what ends coroutines have to be one, too: each node would end, and end
 # again at each start. Ctrl-C is not: it may come in the midst of any write.
-RAISED = (Exception, SystemExit, CancelledError, GeneratorExit)
+RAISED = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 FEW_EXPECTED = 64  # late answers that are not looked through for those that came
 NEVER = 1 << 62  # a machine's ``next_expiry`` while no key has one, ms
 

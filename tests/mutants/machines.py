@@ -32,7 +32,8 @@ MACHINES = (
     ),
     mutant(
         "write-that-exits-ends-nodes", "6.5", _HOST,
-        "RAISED = (Exception, SystemExit, CancelledError, GeneratorExit)", "RAISED = (Exception,)",
+        "RAISED = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)",
+        "RAISED = (Exception,)",
         "tests.node.test_exits.ExitTests.test_writes_that_call_for_the_end",
     ),
     mutant(

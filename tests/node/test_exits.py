@@ -26,9 +26,7 @@ ENDS = (SystemExit, asyncio.CancelledError, GeneratorExit)
 
 @implementer(IMachine)
 class Exits:
-    """WRITE and READ raise as they respond, ASK before it asks; SET does not."""
-
-    end: type[BaseException] = SystemExit
+    """WRITE and READ raise as they respond, ASK before it asks, EXIT as it writes; SET does not."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -44,7 +42,7 @@ class Exits:
         if cmd[0] == b"READ":
             return applier.apply(conn, cmd, None, respond)
         if cmd[0] == b"EXIT":
-            return applier.apply(conn, cmd, self.leave, respond)
+            return applier.apply(conn, cmd, lambda: self.leave(cmd[1]), respond)
         if cmd[0] == b"ASK":
             respond(None)
         return applier.apply(conn, cmd, self.write, lambda value: conn.write_string("OK"))
@@ -53,10 +51,10 @@ class Exits:
         """Change something."""
         self.written += 1
 
-    def leave(self) -> None:
+    def leave(self, number: bytes) -> None:
         """Change something, and call for the end."""
         self.written += 1
-        raise self.end
+        raise ENDS[int(number)]
 
     def snapshot(self, file: Any) -> None:
         """Write nothing."""
@@ -70,7 +68,6 @@ class Ticks(finn.Machine):
     """Cannot say whether a key has expired."""
 
     next_expiry = 0
-    end: type[BaseException] = SystemExit
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
@@ -87,9 +84,9 @@ class Ticks(finn.Machine):
         return self.values.get(key)
 
     @finn.write("EXIT")
-    def leave(self, call: finn.Call) -> None:
+    def leave(self, call: finn.Call, number: int) -> None:
         """Call for the end, as a parser of arguments may."""
-        raise self.end
+        raise ENDS[number]
 
     @finn.local("HERE")
     def here(self, call: finn.Call) -> None:
@@ -137,10 +134,9 @@ class ExitTests(SynchronousTestCase):
 
     def test_writes_that_call_for_the_end(self) -> None:
         """All nodes would end, and end again where they read of it at each start."""
-        for machine, end in product((Exits, Ticks), ENDS):
-            self.patch(machine, "end", end)
+        for machine, (number, end) in product((Exits, Ticks), enumerate(ENDS)):
             self.start(machine)
-            reply = self.clients[0].ask("EXIT")
+            reply = self.clients[0].ask(f"EXIT {number}")
             self.assertEqual(reply, f"-ERR internal error: {end.__name__}\r\n".encode())
             self.cluster.advance(1)
             self.assert_all_serve()
